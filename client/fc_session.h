@@ -1,0 +1,51 @@
+// A session with one server: its channel, its token, and the account behind it. All functions block, and any thread may
+// call them.
+#ifndef CLIENT_FC_SESSION_H
+#define CLIENT_FC_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "client/fc_config.h"
+#include "rpc/rpc_channel.h"
+
+struct fc_session;
+
+// fc_session_open takes server and token from credential, which is copied; nothing is connected before the first call.
+enum err fc_session_open(const struct fc_credential *credential, struct fc_session **out,
+    struct err_detail *why) ERR_CHECKED;
+void fc_session_close(struct fc_session **session);
+
+// fc_session_channel is for calls that have no function here. It belongs to the session.
+struct rpc_channel *fc_session_channel(struct fc_session *session);
+const char *fc_session_server_url(const struct fc_session *session);
+const char *fc_session_token(const struct fc_session *session);
+
+// fc_session_finish ends a unary call that was started on the session's channel: waits, translates the status, and puts
+// the explanation into `why`. The caller still deinits the call.
+enum err fc_session_finish(struct rpc_unary *call, struct err_detail *why) ERR_CHECKED;
+
+// fc_session_sign_up makes an account. The password is 1 to 1,024 bytes; it is used to derive a key and does not leave
+// the process. Takes some 100 ms. ERR_EXISTS: the name is taken; ERR_INVALID; ERR_DENIED: sign-up is closed.
+enum err fc_session_sign_up(struct fc_session *session, const char *user_name, struct bytes_view password,
+    struct err_detail *why) ERR_CHECKED;
+
+// fc_session_log_in gets a token, uses it from now on, and writes server, user and token to credential_out for
+// fc_config_save. ERR_UNAUTHENTICATED: wrong name or password; ERR_LIMIT: too many attempts.
+enum err fc_session_log_in(struct fc_session *session, const char *user_name, struct bytes_view password,
+    struct fc_credential *credential_out, struct err_detail *why) ERR_CHECKED;
+
+// fc_session_log_out revokes the token on the server.
+enum err fc_session_log_out(struct fc_session *session, struct err_detail *why) ERR_CHECKED;
+
+struct fc_account {
+    char user_name[FC_USER_NAME_MAX_BYTES];
+    bool is_admin;
+    int64_t token_expires_unix_ms;
+};
+
+enum err fc_session_who_am_i(struct fc_session *session, struct fc_account *out, struct err_detail *why) ERR_CHECKED;
+
+#endif

@@ -1,0 +1,95 @@
+// The client's side: a channel to one server, and calls on it.
+//
+// Calls are made with protobuf-c's generated functions on a struct rpc_unary, which is a ProtobufCService:
+//
+//     struct rpc_unary call;
+//     rpc_unary_init(&call, channel, &fc__chat__v1__chat__descriptor);
+//     fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
+//     err = rpc_unary_wait(&call);
+//     if (err == ERR_OK) {
+//         const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
+//         ...
+//     }
+//     rpc_unary_deinit(&call);
+#ifndef RPC_CHANNEL_H
+#define RPC_CHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "rpc/rpc_limits.h"
+#include "rpc/rpc_status.h"
+
+struct rpc_channel;
+
+struct rpc_channel_options {
+    const char *url;             // tcp://HOST:PORT or ipc://PATH; copied
+    unsigned connect_timeout_ms; // 0: 5,000
+};
+
+// rpc_channel_new checks the URL (ERR_INVALID) and opens nothing yet: the first call connects, and so does the first
+// after a connection was lost. Any thread may use a channel.
+enum err rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **out,
+    struct err_detail *why) ERR_CHECKED;
+
+// rpc_channel_set_token sets what later calls carry; NULL for none. Copied, and wiped when replaced or freed.
+// ERR_TOO_BIG, ERR_NO_MEMORY.
+enum err rpc_channel_set_token(struct rpc_channel *channel, const char *token) ERR_CHECKED;
+
+const char *rpc_channel_url(const struct rpc_channel *channel);
+
+// rpc_channel_free cancels the calls in flight, which complete with CANCELLED, and waits for their callbacks. Not from
+// one of them.
+void rpc_channel_free(struct rpc_channel **channel);
+
+struct rpc_unary;
+
+// rpc_unary_done_fn runs once when the call has ended, on a thread of the channel; it must not block. It may deinit the
+// call and may start others.
+typedef void rpc_unary_done_fn(struct rpc_unary *call);
+
+// rpc_unary is one call. Initialised by rpc_unary_init, then the public fields may be set, then a generated function
+// starts it. It is used for one call only and must stay where it is until the call has ended.
+struct rpc_unary {
+    ProtobufCService service; // first, so that the generated functions take its address
+
+    // Public, before the start.
+    uint32_t timeout_ms;                      // RPC_TIMEOUT_DEFAULT_MS
+    uint8_t request_id[RPC_REQUEST_ID_BYTES]; // random; set it to repeat an earlier call
+    rpc_unary_done_fn *on_done;               // NULL: somebody calls rpc_unary_wait
+    void *context;                            // the caller's
+
+    // Public, after the end.
+    struct rpc_status status;
+
+    // Private to rpc_channel.c.
+    struct rpc_channel *channel;
+    ProtobufCMessage *response;
+    ProtobufCClosure closure;
+    void *closure_data;
+    void *pending;
+    bool is_done;
+};
+
+// rpc_unary_init prepares a call of a method of this service. It allocates nothing.
+void rpc_unary_init(struct rpc_unary *call, struct rpc_channel *channel, const ProtobufCServiceDescriptor *service);
+
+// rpc_unary_wait blocks until the call has ended and returns its status as an error; call->status has the explanation.
+// Not from a callback, and not when on_done is set.
+enum err rpc_unary_wait(struct rpc_unary *call) ERR_CHECKED;
+
+// rpc_unary_response is the unpacked response after success, of the type that the method returns; else NULL. It belongs
+// to the call.
+const void *rpc_unary_response(const struct rpc_unary *call);
+
+// rpc_unary_cancel ends the call with CANCELLED, unless it has ended already. The server may have executed it.
+void rpc_unary_cancel(struct rpc_unary *call);
+
+// rpc_unary_deinit frees the response. After the end only.
+void rpc_unary_deinit(struct rpc_unary *call);
+
+#endif

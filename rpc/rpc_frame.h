@@ -1,0 +1,31 @@
+// The frame of a call (docs/protocol.md): version, flags, header length, header, message.
+#ifndef RPC_FRAME_H
+#define RPC_FRAME_H
+
+#include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+
+enum {
+    RPC_FRAME_VERSION = 1,
+    RPC_FRAME_PREFIX_BYTES = 4,
+};
+
+struct rpc_frame {
+    uint8_t flags;
+    struct bytes_view header;  // encoded RequestHeader or ResponseHeader
+    struct bytes_view message; // encoded message of the method
+};
+
+// rpc_frame_parse splits a frame without copying: the views borrow from `data`. ERR_PROTOCOL: shorter than its prefix
+// or header length says. ERR_VERSION: another version. ERR_TOO_BIG: header over RPC_HEADER_MAX_BYTES.
+enum err rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out) ERR_CHECKED;
+
+// rpc_frame_append encodes a frame at the end of out. message may be NULL for none. On failure out keeps its size.
+enum err rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header,
+    const ProtobufCMessage *message) ERR_CHECKED;
+
+#endif

@@ -1,0 +1,26 @@
+// Unpacking protobuf messages that strangers sent.
+//
+// protobuf-c recurses without a limit, accepts text that is not UTF-8, and spends many times a message's size in
+// memory. So a message is walked by its descriptor first (depth, elements, wire types, UTF-8), and then unpacked into
+// an arena with a ceiling.
+#ifndef RPC_MESSAGE_H
+#define RPC_MESSAGE_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "base/err.h"
+
+// rpc_message_check walks the encoding without unpacking it. ERR_INVALID with the field's name in `why`: more than
+// RPC_NESTING_MAX_DEPTH levels or RPC_ELEMENTS_MAX elements, a string that is not UTF-8 or holds U+0000, a field that
+// is cut short, has another wire type, or number 0.
+enum err rpc_message_check(const ProtobufCMessageDescriptor *descriptor, struct bytes_view data,
+    struct err_detail *why) ERR_CHECKED;
+
+// rpc_message_unpack checks and unpacks. The message lives in the arena and is never freed by itself.
+// ERR_INVALID as above; ERR_NO_MEMORY when the arena is exhausted.
+enum err rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, struct bytes_view data, struct arena *arena,
+    ProtobufCMessage **message_out, struct err_detail *why) ERR_CHECKED;
+
+#endif

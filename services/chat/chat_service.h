@@ -1,0 +1,57 @@
+// The Chat service: rooms, messages, subscriptions. fc.chat.v1.Chat
+#ifndef CHAT_CHAT_SERVICE_H
+#define CHAT_CHAT_SERVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/err.h"
+#include "rpc/rpc_server.h"
+#include "services/store/store.h"
+
+struct chat_service;
+
+// A file as a message announces it.
+struct chat_file {
+    uint8_t file_id[16];
+    char name[1025];
+    uint64_t size_bytes;
+    uint8_t md5[16];
+};
+
+struct chat_service_options {
+    struct store *store;
+    struct rpc_server *server; // for feeds and timers
+    // Says what is known of a file that is shared with a room: ERR_NOT_FOUND if it is not. Inside the transaction of
+    // the message.
+    enum err (*find_shared_file)(void *context, struct store_tx *tx, const uint8_t room_id[16],
+        const uint8_t file_id[16], struct chat_file *file_out);
+    void *context;
+};
+
+enum err chat_service_new(const struct chat_service_options *options, struct chat_service **out,
+    struct err_detail *why) ERR_CHECKED;
+ProtobufCService *chat_service_rpc(struct chat_service *chat);
+const struct rpc_method_rule *chat_service_rules(size_t *count_out);
+
+// chat_service_find_member_room finds a room by name or id in hexadecimal for a user who is in it. ERR_NOT_FOUND: no
+// such room that the user may see; ERR_DENIED: not a member. For the sibling that shares files with rooms, inside its
+// transaction.
+struct chat_room_ref {
+    uint8_t room_id[16];
+    char name[65];
+};
+enum err chat_service_find_member_room(struct chat_service *chat, struct store_tx *tx, const char *room,
+    const uint8_t user_id[16], struct chat_room_ref *out, struct err_detail *why) ERR_CHECKED;
+
+// chat_service_is_member says whether a user is in a room now.
+enum err chat_service_is_member(struct chat_service *chat, struct store_tx *tx, const uint8_t room_id[16],
+    const uint8_t user_id[16], bool *is_member_out) ERR_CHECKED;
+
+// chat_service_stop closes the subscriptions and timers; before the server is freed. chat_service_free after it.
+void chat_service_stop(struct chat_service *chat);
+void chat_service_free(struct chat_service **chat);
+
+#endif

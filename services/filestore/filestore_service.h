@@ -1,0 +1,56 @@
+// The FileStore service: planned, chunked uploads and downloads by segment. fc.filestore.v1.FileStore
+#ifndef FILESTORE_FILESTORE_SERVICE_H
+#define FILESTORE_FILESTORE_SERVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/err.h"
+#include "rpc/rpc_server.h"
+#include "services/store/blob.h"
+#include "services/store/store.h"
+
+struct filestore_service;
+
+// A room, as the service that keeps rooms names it.
+struct filestore_room {
+    uint8_t room_id[16];
+    char name[65];
+};
+
+// What is known of a file that is shared with a room.
+struct filestore_shared_file {
+    char name[1025];
+    uint64_t size_bytes;
+    uint8_t md5[16];
+};
+
+struct filestore_service_options {
+    struct store *store;
+    struct blob_store *blobs;
+    // The room with this name or id, for a user who is in it. ERR_NOT_FOUND, or ERR_DENIED for one who is not.
+    enum err (*find_member_room)(void *context, struct store_tx *tx, const char *room, const uint8_t user_id[16],
+        struct filestore_room *room_out, struct err_detail *why);
+    enum err (*is_member)(void *context, struct store_tx *tx, const uint8_t room_id[16], const uint8_t user_id[16],
+        bool *is_member_out);
+    void *context;
+};
+
+// filestore_service_new migrates its tables and removes what abandoned uploads (older than 7 days, or unknown to the
+// database) left on disk.
+enum err filestore_service_new(const struct filestore_service_options *options, struct filestore_service **out,
+    struct err_detail *why) ERR_CHECKED;
+ProtobufCService *filestore_service_rpc(struct filestore_service *filestore);
+const struct rpc_method_rule *filestore_service_rules(size_t *count_out);
+
+// filestore_service_find_shared says what is known of a file that is shared with a room: ERR_NOT_FOUND if it is not.
+// For the sibling that announces files.
+enum err filestore_service_find_shared(struct filestore_service *filestore, struct store_tx *tx,
+    const uint8_t room_id[16], const uint8_t file_id[16], struct filestore_shared_file *out) ERR_CHECKED;
+
+// filestore_service_free waits for what is being hashed. After the server has drained.
+void filestore_service_free(struct filestore_service **filestore);
+
+#endif

@@ -1,0 +1,62 @@
+// The content of files: what an upload has brought so far, and finished objects.
+//
+// Below the folder: uploads/<32 hex digits> while it arrives, objects/<2 digits>/<32 hex digits> when it is complete.
+#ifndef STORE_BLOB_H
+#define STORE_BLOB_H
+
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+
+enum {
+    BLOB_ID_BYTES = 16,
+};
+
+struct blob_store;
+
+// blob_store_open creates the folders if they are missing.
+enum err blob_store_open(const char *dir, struct blob_store **out, struct err_detail *why) ERR_CHECKED;
+void blob_store_close(struct blob_store **store);
+
+// blob_upload_create makes an empty upload. ERR_NO_SPACE when the disk has not size_bytes free beyond a reserve of 16
+// MiB. Creating one that is there already keeps it.
+enum err blob_upload_create(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t size_bytes) ERR_CHECKED;
+
+// blob_write is one piece of an upload, embedded in the operation that it belongs to.
+struct blob_write {
+    uint8_t id[BLOB_ID_BYTES];
+    uint64_t offset;
+    struct bytes_view data; // borrowed until done
+    // Runs on a thread of the store, once: ERR_OK means on disk. ERR_NO_SPACE, ERR_NOT_FOUND, ERR_IO. Must not block
+    // for long.
+    void (*done)(struct blob_write *write, enum err result);
+
+    struct blob_write *next; // private
+    enum err result;         // private
+};
+
+// blob_upload_write queues a piece. Pieces that wait together share one sync. Any thread; never blocks.
+void blob_upload_write(struct blob_store *store, struct blob_write *write);
+
+// blob_upload_digest reads the first size_bytes of an upload through and computes both digests. Blocks: not on a worker
+// thread.
+enum err blob_upload_digest(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t size_bytes,
+    uint8_t md5_out[16], uint8_t sha256_out[32]) ERR_CHECKED;
+
+// blob_upload_finish turns the upload into the object of the same id, durably. Done twice is no error.
+enum err blob_upload_finish(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES]) ERR_CHECKED;
+
+// blob_upload_cancel removes an upload; one that is not there is no error.
+enum err blob_upload_cancel(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES]) ERR_CHECKED;
+
+// blob_read reads exactly size bytes of an object. ERR_NOT_FOUND, ERR_OUT_OF_RANGE, ERR_IO. Any thread; blocks for the
+// disk.
+enum err blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,
+    size_t size) ERR_CHECKED;
+
+// blob_upload_each, for the sweep at start-up, calls fn with the id of every upload on disk.
+enum err blob_upload_each(struct blob_store *store, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]),
+    void *context) ERR_CHECKED;
+
+#endif

@@ -1,0 +1,13 @@
+// Starting threads.
+#ifndef BASE_THREAD_H
+#define BASE_THREAD_H
+
+#include <pthread.h>
+
+#include "base/err.h"
+
+// thread_start starts a thread named name (cut at 15 characters) that blocks all signals, so that only the threads
+// that ask for signals get them. ERR_LIMIT when the system allows no more threads.
+enum err thread_start(pthread_t *thread_out, const char *name, void *(*run)(void *context), void *context) ERR_CHECKED;
+
+#endif

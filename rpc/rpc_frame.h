@@ -24,7 +24,8 @@ struct rpc_frame {
 // or header length says. ERR_VERSION: another version. ERR_TOO_BIG: header over RPC_HEADER_MAX_BYTES.
 enum err rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out) ERR_CHECKED;
 
-// rpc_frame_append encodes a frame at the end of out. message may be NULL for none. On failure out keeps its size.
+// rpc_frame_append encodes a frame at the end of out. message may be NULL for none. ERR_TOO_BIG: the
+// header is over RPC_HEADER_MAX_BYTES or the frame over RPC_MESSAGE_MAX_BYTES. On failure out keeps its size.
 enum err rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header,
     const ProtobufCMessage *message) ERR_CHECKED;
 

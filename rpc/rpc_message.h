@@ -6,6 +6,8 @@
 #ifndef RPC_MESSAGE_H
 #define RPC_MESSAGE_H
 
+#include <stddef.h>
+
 #include <protobuf-c/protobuf-c.h>
 
 #include "base/arena.h"
@@ -22,5 +24,10 @@ enum err rpc_message_check(const ProtobufCMessageDescriptor *descriptor, struct 
 // ERR_INVALID as above; ERR_NO_MEMORY when the arena is exhausted.
 enum err rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, struct bytes_view data, struct arena *arena,
     ProtobufCMessage **message_out, struct err_detail *why) ERR_CHECKED;
+
+// rpc_message_arena_limit is the ceiling for an arena that a message of this size is unpacked into. Lists of short
+// strings, map entries and small messages cost up to about 14 times their encoding; what costs more (empty messages: 60
+// times) is bounded by it.
+size_t rpc_message_arena_limit(size_t encoded_bytes);
 
 #endif

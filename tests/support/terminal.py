@@ -1,0 +1,82 @@
+"""A program on a terminal of its own, and somebody who types there."""
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+
+from fcd_process import check_report, limit
+
+
+class Terminal:
+    """Runs a command with a pseudo-terminal as its controlling one. `streams` says which of stdin, stdout and stderr are
+    that terminal; others are what Popen is given."""
+
+    def __init__(self, command, streams=("stdin", "stdout", "stderr"), columns=100, **options):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.output = b""
+        options = {**{stream: slave for stream in streams}, **options}
+        options["env"] = {**options.get("env", os.environ), "TERM": "xterm"}
+
+        def take_terminal():
+            os.setsid()
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(command, preexec_fn=take_terminal, **options)
+        os.close(slave)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
+        os.close(self.master)
+
+    def _read(self, seconds):
+        """Takes what there is; False when nothing comes any more."""
+        readable, _, _ = select.select([self.master], [], [], seconds)
+        if not readable:
+            return True
+        try:
+            chunk = os.read(self.master, 65536)
+        except OSError:  # EIO: the last user of the terminal has closed it
+            return False
+        self.output += chunk
+        return bool(chunk)
+
+    def wait_for(self, expected, seconds=20):
+        """Reads on until the output holds these bytes, and forgets it up to their end."""
+        deadline = time.monotonic() + limit(seconds)
+        while expected not in self.output:
+            if not self._read(0.05) or time.monotonic() > deadline:
+                raise AssertionError(f"waited in vain for {expected!r}; the terminal shows {self.output!r}")
+        before, _, self.output = self.output.partition(expected)
+        return before
+
+    def type(self, keys):
+        os.write(self.master, keys)
+
+    def echoes(self):
+        """Whether what is typed is shown."""
+        return bool(termios.tcgetattr(self.master)[3] & termios.ECHO)
+
+    def wait(self, seconds=20):
+        """Reads to the end and returns the exit code."""
+        deadline = time.monotonic() + limit(seconds)
+        while self.process.poll() is None:
+            self._read(0.05)
+            if time.monotonic() > deadline:
+                raise AssertionError(f"it does not end; the terminal shows {self.output!r}")
+        while select.select([self.master], [], [], 0)[0] and self._read(0):
+            pass
+        check_report(str(self.process.args), self.output.decode(errors="replace"))
+        return self.process.returncode

@@ -8,8 +8,8 @@
 // Messages queued while a write is under way leave together in the next one, and one read delivers all messages that it
 // brought: calls batch by themselves. nng's REQ, REP, PUB and SUB sockets understand every byte.
 //
-// Threads: the handlers run on nng's threads, one at a time for a pipe, and must not block. sp_pipe_* functions may be
-// called from any thread and from the handlers, and never call a handler from inside.
+// Threads: the handlers run on nng's threads or on one that frees pipes, one at a time for a pipe, and must not block.
+// sp_pipe_* functions may be called from any thread and from the handlers, and never call a handler from inside.
 #ifndef RPC_SP_PIPE_H
 #define RPC_SP_PIPE_H
 
@@ -44,20 +44,21 @@ struct sp_pipe_handlers {
     // is what we said. Any error closes the pipe.
     enum err (*on_peer)(void *owner, enum sp_protocol peer, enum sp_protocol *own_out);
     void (*on_message)(void *owner, struct sp_message *message);
-    // All messages of one read have been delivered: the moment to wake somebody, once.
+    // All messages of one read have been delivered: the moment to wake somebody, once. May be NULL.
     void (*on_batch_end)(void *owner);
-    // Everything queued has been handed to the kernel. May queue more.
+    // Everything queued has been handed to the kernel. May queue more. May be NULL.
     void (*on_drained)(void *owner);
     // The last call for this pipe, exactly once, whoever closed it. ERR_CLOSED: the peer ended in order or we did;
-    // ERR_TIMEOUT: no handshake within RPC_HANDSHAKE_TIMEOUT_MS; ERR_PROTOCOL; ERR_TOO_BIG; ERR_IO. The owner calls
-    // sp_pipe_release when it needs the pipe no more.
+    // ERR_TIMEOUT: no handshake in time; ERR_PROTOCOL; ERR_TOO_BIG; ERR_NO_MEMORY; ERR_IO; or what on_peer said. The
+    // owner calls sp_pipe_release when it needs the pipe no more.
     void (*on_closed)(void *owner, enum err reason);
 };
 
 struct sp_pipe_options {
     const struct sp_pipe_handlers *handlers; // immutable, outlives the pipe
     void *owner;
-    size_t max_message_bytes; // a longer announced length closes the pipe before memory is spent on it
+    size_t max_message_bytes;      // a longer announced length closes the pipe before memory is spent on it
+    unsigned handshake_timeout_ms; // 0: RPC_HANDSHAKE_TIMEOUT_MS
     bool is_ipc;
     bool is_dialled;             // else accepted
     enum sp_protocol dialled_as; // what a dialled pipe says it is
@@ -69,7 +70,8 @@ enum err sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, 
 void sp_pipe_start(struct sp_pipe *pipe);
 
 // sp_pipe_queue copies the parts into one message at the end of what is to be written, without starting a write.
-// ERR_CLOSED after the pipe has closed, ERR_NO_MEMORY; then nothing was queued.
+// ERR_CLOSED after the pipe has begun to close, ERR_NO_MEMORY, ERR_PRECONDITION on an accepted pipe before on_peer has
+// returned; then nothing was queued. A dialled pipe may queue at once.
 enum err sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_count) ERR_CHECKED;
 
 // sp_pipe_flush starts writing what is queued, unless a write is under way, which then goes on with it.
@@ -81,11 +83,15 @@ size_t sp_pipe_queued_bytes(struct sp_pipe *pipe);
 // sp_pipe_set_reading(false) stops reading after the messages already read: back-pressure. Starts with reading.
 void sp_pipe_set_reading(struct sp_pipe *pipe, bool is_reading);
 
-// sp_pipe_close begins to close; on_closed follows on another thread. With linger_ms > 0 what is queued is written
-// first, for at most that long. May be called twice.
+// sp_pipe_close begins to close; on_closed follows on another thread, and no more messages are delivered. With
+// linger_ms > 0 what is queued is written first, for at most that long. May be called twice.
 void sp_pipe_close(struct sp_pipe *pipe, unsigned linger_ms);
 
-// sp_pipe_release gives up the owner's reference, after on_closed (also from inside it). Freed by a thread of its own.
+// sp_pipe_hold adds a reference, for a thread that uses the pipe while on_closed may come.
+void sp_pipe_hold(struct sp_pipe *pipe);
+
+// sp_pipe_release gives up a reference; the owner's after on_closed (also from inside it). Freed by a thread of its
+// own.
 void sp_pipe_release(struct sp_pipe *pipe);
 
 // sp_pipe_address is the peer's address for logs, as "127.0.0.1:4711" or "ipc". Valid as long as the pipe.

@@ -1,0 +1,708 @@
+// One SP connection, as sp_pipe.h promises it.
+//
+// Two nng operations exist for a pipe, one that receives and one that sends. Their callbacks can run on two threads at
+// once, so whatever calls the owner is done by the holder of the *turn*: who finds the turn taken leaves a flag behind
+// and goes; the holder looks for flags until there are none. Nobody waits for the turn.
+//
+// nng 1.5.2 never completes an operation that is started on a closed stream. So an operation is announced under the
+// lock
+// (`starting`) before it is started without it, and the stream is closed when none is between the two. The pipe is
+// freed by the reaper thread, since an aio must not be freed from a callback.
+//
+// Lock order: the pipe's mutex, then the timer queue's or nng's own. The owner's handlers run without the mutex.
+#include "rpc/sp_pipe.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/timer.h"
+#include "base/work_pool.h"
+#include "rpc/rpc_limits.h"
+#include "rpc/rpc_nng.h"
+#include "rpc/sp_input.h"
+
+enum {
+    OUTPUT_KEEP_BYTES = 64 * 1024, // a larger output buffer is given back as soon as it has been written
+    OUTPUT_SMALL_BYTES = 4 * 1024,
+    IDLE_TRIM_MS = 2000, // without traffic for this long, buffers shrink to their small size
+};
+
+enum pipe_state {
+    PIPE_HANDSHAKE, // the peer has not said what it is
+    PIPE_OPEN,
+    PIPE_LINGERING, // writes what is queued, reads and discards
+    PIPE_CLOSED,    // on_closed follows when both operations have ended
+};
+
+struct sp_pipe {
+    // Immutable after new.
+    struct sp_pipe_options options;
+    nng_stream *stream;
+    nng_aio *receive_aio;
+    nng_aio *send_aio;
+    struct timer_queue *timers;
+    struct work_pool *reaper;
+    char address[RPC_NNG_ADDRESS_MAX_BYTES];
+
+    atomic_uint references;
+    atomic_bool is_closing; // from PIPE_LINGERING on; spares the delivery of messages a lock
+
+    // The holder of the turn's only, or nobody's while a receive is under way.
+    struct sp_input input;
+
+    struct {
+        pthread_mutex_t mutex;
+        enum pipe_state state;
+        enum err close_reason;
+        unsigned starting; // operations announced and not yet handed to nng
+        bool is_stream_closed;
+
+        bool has_turn_holder;
+        bool is_turn_queued; // turn_work is with the reaper
+        bool is_close_told;
+
+        bool wants_reading;
+        bool is_receiving;  // from the announcement of a receive to its completion
+        bool has_received;  // it has completed and waits for the turn
+        bool is_input_busy; // from its completion until what it brought has been delivered
+        int receive_result;
+        size_t received_bytes;
+        size_t input_capacity; // as in input
+
+        bool is_writing; // from the announcement of a send to the completion of its last part
+        bool has_drained;
+        struct bytes gathering;
+        struct bytes writing;
+        size_t written_bytes; // of writing
+
+        bool is_timer_armed;
+        uint64_t linger_until_ms;
+        unsigned activity; // counts completed operations
+        unsigned activity_at_expiry;
+    } locked;
+
+    // The handshake's deadline, then idle memory, then the linger's deadline.
+    struct timer timer;
+    struct work turn_work;
+    struct work reap_work;
+};
+
+// Released pipes that are not freed yet.
+static pthread_mutex_t census_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t census_changed = PTHREAD_COND_INITIALIZER;
+static size_t census_releasing;
+
+static void
+lock(struct sp_pipe *pipe)
+{
+    (void)pthread_mutex_lock(&pipe->locked.mutex);
+}
+
+static void
+unlock(struct sp_pipe *pipe)
+{
+    (void)pthread_mutex_unlock(&pipe->locked.mutex);
+}
+
+// ---- Closing ----
+
+static void
+close_stream_if_due_locked(struct sp_pipe *pipe)
+{
+    if (pipe->locked.state == PIPE_CLOSED && pipe->locked.starting == 0 && !pipe->locked.is_stream_closed) {
+        pipe->locked.is_stream_closed = true;
+        nng_stream_close(pipe->stream);
+    }
+}
+
+static void
+close_locked(struct sp_pipe *pipe, enum err reason)
+{
+    if (pipe->locked.state == PIPE_CLOSED) {
+        return;
+    }
+    pipe->locked.state = PIPE_CLOSED;
+    pipe->locked.close_reason = reason;
+    atomic_store(&pipe->is_closing, true);
+    close_stream_if_due_locked(pipe);
+}
+
+static bool
+is_close_due_locked(const struct sp_pipe *pipe)
+{
+    return pipe->locked.is_stream_closed && !pipe->locked.is_receiving && !pipe->locked.has_received &&
+           !pipe->locked.is_writing && !pipe->locked.is_close_told;
+}
+
+// Has the reaper's thread take the turn, for callers from inside whom no handler may run.
+static void
+request_turn_if_closed_locked(struct sp_pipe *pipe)
+{
+    if (is_close_due_locked(pipe) && !pipe->locked.has_turn_holder && !pipe->locked.is_turn_queued) {
+        pipe->locked.is_turn_queued = true;
+        work_pool_submit(pipe->reaper, &pipe->turn_work);
+    }
+}
+
+// ---- Idle memory ----
+
+static bool
+is_memory_held_locked(const struct sp_pipe *pipe)
+{
+    return pipe->locked.input_capacity > SP_INPUT_SMALL_BYTES || pipe->locked.gathering.capacity > OUTPUT_SMALL_BYTES ||
+           pipe->locked.writing.capacity > OUTPUT_SMALL_BYTES;
+}
+
+static void
+arm_idle_timer_locked(struct sp_pipe *pipe)
+{
+    if (!pipe->locked.is_timer_armed && pipe->locked.state == PIPE_OPEN && is_memory_held_locked(pipe)) {
+        pipe->locked.is_timer_armed = timer_start(pipe->timers, &pipe->timer, IDLE_TRIM_MS) == ERR_OK;
+    }
+}
+
+static void
+trim_if_idle_locked(struct sp_pipe *pipe)
+{
+    bool is_idle = pipe->locked.activity == pipe->locked.activity_at_expiry;
+    pipe->locked.activity_at_expiry = pipe->locked.activity;
+    if (is_idle && !pipe->locked.is_writing) {
+        bytes_free(&pipe->locked.writing);
+        if (pipe->locked.gathering.size == 0) {
+            bytes_free(&pipe->locked.gathering);
+        }
+    }
+    if (is_idle && pipe->locked.is_receiving && pipe->locked.input_capacity > SP_INPUT_SMALL_BYTES) {
+        // The receive owns the buffer: its completion takes it back, shrinks it and receives again.
+        nng_aio_cancel(pipe->receive_aio);
+    }
+    arm_idle_timer_locked(pipe);
+}
+
+// ---- Receiving ----
+
+// Announces a receive. When it returns true the caller unlocks and calls submit_receive.
+static bool
+begin_receive_locked(struct sp_pipe *pipe)
+{
+    if (!pipe->locked.wants_reading || pipe->locked.is_receiving || pipe->locked.is_input_busy ||
+        pipe->locked.state == PIPE_CLOSED) {
+        return false;
+    }
+    pipe->locked.is_receiving = true;
+    pipe->locked.starting++;
+    return true;
+}
+
+static void
+submit_receive(struct sp_pipe *pipe)
+{
+    uint8_t *at = NULL;
+    size_t size = 0;
+    sp_input_space(&pipe->input, &at, &size);
+    nng_iov iov = {.iov_buf = at, .iov_len = size};
+    (void)nng_aio_set_iov(pipe->receive_aio, 1, &iov); // fails for more than 8 parts only
+    nng_stream_recv(pipe->stream, pipe->receive_aio);
+
+    lock(pipe);
+    pipe->locked.starting--;
+    close_stream_if_due_locked(pipe);
+    request_turn_if_closed_locked(pipe);
+    unlock(pipe);
+}
+
+static enum err
+queue_header_locked(struct sp_pipe *pipe, enum sp_protocol protocol)
+{
+    uint8_t header[SP_HEADER_BYTES] = {0, 'S', 'P', 0};
+    bytes_store_be16(header + 4, (uint16_t)protocol);
+    return bytes_append(&pipe->locked.gathering, bytes_view_of(header, sizeof header));
+}
+
+static enum err
+take_header(struct sp_pipe *pipe, uint16_t protocol)
+{
+    enum sp_protocol own = pipe->options.dialled_as;
+    enum err err = pipe->options.handlers->on_peer(pipe->options.owner, (enum sp_protocol)protocol, &own);
+    if (err != ERR_OK) {
+        return err;
+    }
+    lock(pipe);
+    if (pipe->locked.state == PIPE_HANDSHAKE) {
+        if (!pipe->options.is_dialled) {
+            err = queue_header_locked(pipe, own);
+        }
+        pipe->locked.state = PIPE_OPEN;
+    }
+    unlock(pipe);
+    sp_pipe_flush(pipe);
+    return err;
+}
+
+// Hands over all that is complete.
+static enum err
+deliver(struct sp_pipe *pipe)
+{
+    enum err err = ERR_OK;
+    struct sp_input_item item = {.kind = SP_INPUT_HEADER};
+    bool has_delivered = false;
+    while (err == ERR_OK && item.kind != SP_INPUT_NOTHING && !atomic_load(&pipe->is_closing)) {
+        err = sp_input_next(&pipe->input, &item);
+        if (err == ERR_OK && item.kind == SP_INPUT_HEADER) {
+            err = take_header(pipe, item.protocol);
+        } else if (err == ERR_OK && item.kind == SP_INPUT_MESSAGE) {
+            struct sp_message message = {.data = item.data, .large = item.large};
+            pipe->options.handlers->on_message(pipe->options.owner, &message);
+            has_delivered = true;
+        }
+    }
+    if (has_delivered && pipe->options.handlers->on_batch_end != NULL) {
+        pipe->options.handlers->on_batch_end(pipe->options.owner);
+    }
+    return err;
+}
+
+static enum err
+take_received(struct sp_pipe *pipe)
+{
+    // Nobody writes these two while the input is busy.
+    int result = pipe->locked.receive_result;
+    size_t size = pipe->locked.received_bytes;
+    if (result == NNG_ECANCELED) {
+        sp_input_shrink(&pipe->input); // the idle timer took the buffer back
+        return ERR_OK;
+    }
+    if (result != 0) {
+        return result == NNG_ECONNSHUT && sp_input_is_partial(&pipe->input) ? ERR_IO : err_from_nng(result);
+    }
+    sp_input_add(&pipe->input, size);
+    enum err err = deliver(pipe);
+    if (atomic_load(&pipe->is_closing)) {
+        sp_input_discard(&pipe->input);
+    }
+    return err == ERR_OK ? sp_input_prepare(&pipe->input) : err;
+}
+
+static void
+handle_received(struct sp_pipe *pipe)
+{
+    enum err err = take_received(pipe);
+    lock(pipe);
+    pipe->locked.is_input_busy = false;
+    pipe->locked.input_capacity = pipe->input.capacity;
+    if (err != ERR_OK) {
+        close_locked(pipe, err);
+    }
+    arm_idle_timer_locked(pipe);
+    bool is_begun = begin_receive_locked(pipe);
+    unlock(pipe);
+    if (is_begun) {
+        submit_receive(pipe);
+    }
+}
+
+// ---- The turn ----
+
+// Runs the handlers that are due, unless another thread is at it. The pipe may be gone afterwards.
+static void
+take_turn_and_unlock(struct sp_pipe *pipe)
+{
+    if (pipe->locked.has_turn_holder) {
+        unlock(pipe);
+        return;
+    }
+    pipe->locked.has_turn_holder = true;
+    for (;;) {
+        if (pipe->locked.has_received) {
+            pipe->locked.has_received = false;
+            unlock(pipe);
+            handle_received(pipe);
+        } else if (pipe->locked.has_drained) {
+            pipe->locked.has_drained = false;
+            unlock(pipe);
+            if (pipe->options.handlers->on_drained != NULL) {
+                pipe->options.handlers->on_drained(pipe->options.owner);
+            }
+        } else if (is_close_due_locked(pipe)) {
+            // The turn is kept for ever: nothing comes after on_closed.
+            pipe->locked.is_close_told = true;
+            enum err reason = pipe->locked.close_reason;
+            unlock(pipe);
+            pipe->options.handlers->on_closed(pipe->options.owner, reason);
+            return;
+        } else {
+            break;
+        }
+        lock(pipe);
+    }
+    pipe->locked.has_turn_holder = false;
+    unlock(pipe);
+}
+
+static void
+turn_on_reaper(struct work *work)
+{
+    struct sp_pipe *pipe = (struct sp_pipe *)((char *)work - offsetof(struct sp_pipe, turn_work));
+    lock(pipe);
+    pipe->locked.is_turn_queued = false;
+    take_turn_and_unlock(pipe);
+}
+
+static void
+on_received(void *arg)
+{
+    struct sp_pipe *pipe = arg;
+    lock(pipe);
+    pipe->locked.is_receiving = false;
+    pipe->locked.has_received = true;
+    pipe->locked.is_input_busy = true;
+    pipe->locked.receive_result = nng_aio_result(pipe->receive_aio);
+    pipe->locked.received_bytes = nng_aio_count(pipe->receive_aio);
+    pipe->locked.activity += pipe->locked.receive_result == 0;
+    take_turn_and_unlock(pipe);
+}
+
+// ---- Sending ----
+
+// Announces a send of what has gathered. When it returns true the caller unlocks and calls submit_send.
+static bool
+begin_send_locked(struct sp_pipe *pipe)
+{
+    if (pipe->locked.is_writing || pipe->locked.gathering.size == 0 || pipe->locked.state == PIPE_CLOSED) {
+        return false;
+    }
+    struct bytes empty = pipe->locked.writing;
+    pipe->locked.writing = pipe->locked.gathering;
+    pipe->locked.gathering = empty;
+    pipe->locked.written_bytes = 0;
+    pipe->locked.is_writing = true;
+    pipe->locked.starting++;
+    return true;
+}
+
+static void
+submit_send(struct sp_pipe *pipe)
+{
+    // Nobody changes `writing` while is_writing is set.
+    nng_iov iov = {
+        .iov_buf = pipe->locked.writing.data + pipe->locked.written_bytes,
+        .iov_len = pipe->locked.writing.size - pipe->locked.written_bytes,
+    };
+    (void)nng_aio_set_iov(pipe->send_aio, 1, &iov); // fails for more than 8 parts only
+    nng_stream_send(pipe->stream, pipe->send_aio);
+
+    lock(pipe);
+    pipe->locked.starting--;
+    close_stream_if_due_locked(pipe);
+    request_turn_if_closed_locked(pipe);
+    unlock(pipe);
+}
+
+static void
+end_write_locked(struct sp_pipe *pipe)
+{
+    pipe->locked.is_writing = false;
+    bytes_clear(&pipe->locked.writing);
+    if (pipe->locked.writing.capacity > OUTPUT_KEEP_BYTES) {
+        bytes_free(&pipe->locked.writing);
+    }
+}
+
+static void
+on_sent(void *arg)
+{
+    struct sp_pipe *pipe = arg;
+    bool is_begun = false;
+    lock(pipe);
+    int result = nng_aio_result(pipe->send_aio);
+    pipe->locked.written_bytes += nng_aio_count(pipe->send_aio);
+    pipe->locked.activity++;
+    if (result != 0 || pipe->locked.state == PIPE_CLOSED) {
+        end_write_locked(pipe);
+        close_locked(pipe, err_from_nng(result));
+    } else if (pipe->locked.written_bytes < pipe->locked.writing.size) {
+        pipe->locked.starting++;
+        is_begun = true;
+    } else {
+        end_write_locked(pipe);
+        is_begun = begin_send_locked(pipe);
+        if (!is_begun && pipe->locked.state == PIPE_LINGERING) {
+            close_locked(pipe, ERR_CLOSED);
+        } else if (!is_begun) {
+            pipe->locked.has_drained = true;
+            arm_idle_timer_locked(pipe);
+        }
+    }
+    if (is_begun) {
+        unlock(pipe);
+        submit_send(pipe);
+        lock(pipe);
+    }
+    take_turn_and_unlock(pipe);
+}
+
+enum err
+sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_count)
+{
+    uint8_t prefix[1 + SP_LENGTH_BYTES] = {SP_IPC_MESSAGE};
+    size_t size = 0;
+    for (size_t i = 0; i < part_count; i++) {
+        size += parts[i].size;
+    }
+    bytes_store_be64(prefix + 1, size);
+
+    enum err err;
+    lock(pipe);
+    if (pipe->locked.state == PIPE_LINGERING || pipe->locked.state == PIPE_CLOSED) {
+        err = ERR_CLOSED;
+    } else if (pipe->locked.state == PIPE_HANDSHAKE && !pipe->options.is_dialled) {
+        err = ERR_PRECONDITION;
+    } else {
+        struct bytes *out = &pipe->locked.gathering;
+        err = bytes_reserve(out, pipe->input.prefix_bytes + size);
+        if (err == ERR_OK) {
+            // There is room: these cannot fail.
+            (void)!bytes_append(out,
+                bytes_view_of(prefix + sizeof prefix - pipe->input.prefix_bytes, pipe->input.prefix_bytes));
+            for (size_t i = 0; i < part_count; i++) {
+                (void)!bytes_append(out, parts[i]);
+            }
+        }
+    }
+    unlock(pipe);
+    return err;
+}
+
+void
+sp_pipe_flush(struct sp_pipe *pipe)
+{
+    lock(pipe);
+    bool is_begun = begin_send_locked(pipe);
+    unlock(pipe);
+    if (is_begun) {
+        submit_send(pipe);
+    }
+}
+
+size_t
+sp_pipe_queued_bytes(struct sp_pipe *pipe)
+{
+    lock(pipe);
+    size_t size = pipe->locked.gathering.size;
+    if (pipe->locked.is_writing) {
+        size += pipe->locked.writing.size - pipe->locked.written_bytes;
+    }
+    unlock(pipe);
+    return size;
+}
+
+// ---- Life ----
+
+void
+sp_pipe_set_reading(struct sp_pipe *pipe, bool is_reading)
+{
+    lock(pipe);
+    if (pipe->locked.state == PIPE_LINGERING) {
+        is_reading = true;
+    }
+    pipe->locked.wants_reading = is_reading;
+    bool is_begun = begin_receive_locked(pipe);
+    unlock(pipe);
+    if (is_begun) {
+        submit_receive(pipe);
+    }
+}
+
+static void
+on_timer(struct timer *timer)
+{
+    struct sp_pipe *pipe = (struct sp_pipe *)((char *)timer - offsetof(struct sp_pipe, timer));
+    lock(pipe);
+    pipe->locked.is_timer_armed = false;
+    switch (pipe->locked.state) {
+    case PIPE_HANDSHAKE:
+        close_locked(pipe, ERR_TIMEOUT);
+        break;
+    case PIPE_OPEN:
+        trim_if_idle_locked(pipe);
+        break;
+    case PIPE_LINGERING:
+        // Earlier than that it is an expiry from before the timer was moved.
+        if (clock_monotonic_ms() >= pipe->locked.linger_until_ms) {
+            close_locked(pipe, ERR_CLOSED);
+        }
+        break;
+    case PIPE_CLOSED:
+        break;
+    }
+    request_turn_if_closed_locked(pipe);
+    unlock(pipe);
+}
+
+void
+sp_pipe_close(struct sp_pipe *pipe, unsigned linger_ms)
+{
+    bool is_begun = false;
+    lock(pipe);
+    bool has_output = pipe->locked.is_writing || pipe->locked.gathering.size > 0;
+    if (pipe->locked.state == PIPE_OPEN && linger_ms > 0 && has_output &&
+        timer_start(pipe->timers, &pipe->timer, linger_ms) == ERR_OK) {
+        pipe->locked.linger_until_ms = clock_monotonic_ms() + linger_ms;
+        pipe->locked.state = PIPE_LINGERING;
+        atomic_store(&pipe->is_closing, true);
+        is_begun = begin_send_locked(pipe);
+    } else if (pipe->locked.state != PIPE_LINGERING || linger_ms == 0) {
+        close_locked(pipe, ERR_CLOSED);
+    }
+    bool is_lingering = pipe->locked.state == PIPE_LINGERING;
+    request_turn_if_closed_locked(pipe);
+    unlock(pipe);
+    if (is_begun) {
+        submit_send(pipe);
+    }
+    if (is_lingering) {
+        // A socket that is closed with unread bytes resets the connection, and the peer loses what was written last.
+        sp_pipe_set_reading(pipe, true);
+    }
+}
+
+// Frees a pipe whose operations have ended.
+static void
+reap(struct work *work)
+{
+    struct sp_pipe *pipe = (struct sp_pipe *)((char *)work - offsetof(struct sp_pipe, reap_work));
+    (void)timer_stop(pipe->timers, &pipe->timer);
+    nng_aio_stop(pipe->receive_aio);
+    nng_aio_stop(pipe->send_aio);
+    nng_aio_free(pipe->receive_aio);
+    nng_aio_free(pipe->send_aio);
+    nng_stream_free(pipe->stream);
+    bytes_free(&pipe->locked.gathering);
+    bytes_free(&pipe->locked.writing);
+    sp_input_free(&pipe->input);
+    (void)pthread_mutex_destroy(&pipe->locked.mutex);
+    free(pipe);
+
+    (void)pthread_mutex_lock(&census_mutex);
+    census_releasing--;
+    (void)pthread_cond_broadcast(&census_changed);
+    (void)pthread_mutex_unlock(&census_mutex);
+}
+
+void
+sp_pipe_hold(struct sp_pipe *pipe)
+{
+    atomic_fetch_add(&pipe->references, 1);
+}
+
+void
+sp_pipe_release(struct sp_pipe *pipe)
+{
+    if (atomic_fetch_sub(&pipe->references, 1) > 1) {
+        return;
+    }
+    (void)pthread_mutex_lock(&census_mutex);
+    census_releasing++;
+    (void)pthread_mutex_unlock(&census_mutex);
+    work_pool_submit(pipe->reaper, &pipe->reap_work);
+}
+
+void
+sp_pipe_drain_reaper(void)
+{
+    (void)pthread_mutex_lock(&census_mutex);
+    while (census_releasing > 0) {
+        (void)pthread_cond_wait(&census_changed, &census_mutex);
+    }
+    (void)pthread_mutex_unlock(&census_mutex);
+}
+
+const char *
+sp_pipe_address(const struct sp_pipe *pipe)
+{
+    return pipe->address;
+}
+
+enum err
+sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp_pipe **out)
+{
+    enum err err = ERR_NO_MEMORY;
+    struct sp_pipe *pipe = calloc(1, sizeof *pipe);
+    if (pipe == NULL) {
+        nng_stream_free(stream);
+        return ERR_NO_MEMORY;
+    }
+    (void)pthread_mutex_init(&pipe->locked.mutex, NULL);
+    pipe->options = *options;
+    pipe->stream = stream;
+    pipe->timers = rpc_nng_timers();
+    pipe->reaper = rpc_nng_reaper();
+    pipe->timer.on_expiry = on_timer;
+    pipe->turn_work.run = turn_on_reaper;
+    pipe->reap_work.run = reap;
+    atomic_init(&pipe->references, 1);
+    pipe->locked.wants_reading = true;
+    pipe->locked.input_capacity = SP_INPUT_SMALL_BYTES;
+    if (pipe->timers == NULL || pipe->reaper == NULL ||
+        sp_input_init(&pipe->input, options->is_ipc, options->max_message_bytes) != ERR_OK ||
+        nng_aio_alloc(&pipe->receive_aio, on_received, pipe) != 0 ||
+        nng_aio_alloc(&pipe->send_aio, on_sent, pipe) != 0) {
+        goto fail;
+    }
+    if (options->is_dialled) {
+        err = queue_header_locked(pipe, options->dialled_as);
+        if (err != ERR_OK) {
+            goto fail;
+        }
+    }
+    if (options->is_ipc) {
+        strcpy(pipe->address, "ipc");
+    } else {
+        nng_sockaddr address = {.s_family = NNG_AF_UNSPEC};
+        (void)nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address); // the peer may have gone: "unknown"
+        rpc_nng_format_address(&address, pipe->address);
+        // Best effort: calls wait for answers, so Nagle's delay would stop them; keepalive finds peers that vanished.
+        (void)nng_stream_set_bool(stream, NNG_OPT_TCP_NODELAY, true);
+        (void)nng_stream_set_bool(stream, NNG_OPT_TCP_KEEPALIVE, true);
+    }
+    *out = pipe;
+    return ERR_OK;
+
+fail:
+    // Nothing was started, so nothing has to be stopped; nng_aio_free accepts NULL.
+    nng_aio_free(pipe->receive_aio);
+    nng_aio_free(pipe->send_aio);
+    nng_stream_free(stream);
+    bytes_free(&pipe->locked.gathering);
+    sp_input_free(&pipe->input);
+    (void)pthread_mutex_destroy(&pipe->locked.mutex);
+    free(pipe);
+    return err;
+}
+
+void
+sp_pipe_start(struct sp_pipe *pipe)
+{
+    unsigned timeout_ms = pipe->options.handshake_timeout_ms;
+    lock(pipe);
+    // An own timer and not one of nng's: its expiry can hit an aio that has completed and is in use again.
+    enum err err =
+        timer_start(pipe->timers, &pipe->timer, timeout_ms == 0 ? (unsigned)RPC_HANDSHAKE_TIMEOUT_MS : timeout_ms);
+    pipe->locked.is_timer_armed = err == ERR_OK;
+    if (err != ERR_OK) {
+        close_locked(pipe, err);
+    }
+    bool is_sending = begin_send_locked(pipe);
+    bool is_receiving = begin_receive_locked(pipe);
+    request_turn_if_closed_locked(pipe);
+    unlock(pipe);
+    if (is_sending) {
+        submit_send(pipe);
+    }
+    if (is_receiving) {
+        submit_receive(pipe);
+    }
+}

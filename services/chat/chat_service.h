@@ -9,25 +9,17 @@
 
 #include "base/err.h"
 #include "rpc/rpc_server.h"
+#include "services/chat/chat_messages.h"
 #include "services/store/store.h"
 
 struct chat_service;
-
-// A file as a message announces it.
-struct chat_file {
-    uint8_t file_id[16];
-    char name[1025];
-    uint64_t size_bytes;
-    uint8_t md5[16];
-};
 
 struct chat_service_options {
     struct store *store;
     struct rpc_server *server; // for feeds and timers
     // Says what is known of a file that is shared with a room: ERR_NOT_FOUND if it is not. Inside the transaction of
-    // the message.
-    enum err (*find_shared_file)(void *context, struct store_tx *tx, const uint8_t room_id[16],
-        const uint8_t file_id[16], struct chat_file *file_out);
+    // the message. NULL: no file can be announced.
+    chat_find_file_fn *find_shared_file;
     void *context;
 };
 

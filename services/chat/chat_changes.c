@@ -1,0 +1,265 @@
+// The methods that change something: each is a store job that answers from its done callback, on the store's writer
+// thread. Messages are published there, in the order of their numbers.
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/chat/chat_core.h"
+#include "services/chat/chat_service_priv.h"
+#include "services/chat/chat_wire.h"
+
+static struct chat_user
+user_of(const struct rpc_call *call)
+{
+    const struct rpc_identity *identity = rpc_call_identity(call);
+    return (struct chat_user){.id = identity->subject_id, .name = identity->subject_name};
+}
+
+// operation is a call that changes something: its job, what it was asked, and what came of it. The request lives until
+// the answer.
+struct operation {
+    struct store_job job; // first: callbacks get its address
+    struct chat_service *chat;
+    struct rpc_call *call;
+    struct err_detail why;
+    union {
+        const Fc__Chat__V1__CreateRoomRequest *create_room;
+        const Fc__Chat__V1__JoinRequest *join;
+        const Fc__Chat__V1__LeaveRequest *leave;
+        const Fc__Chat__V1__SendRequest *send;
+    } request;
+    union {
+        Fc__Chat__V1__CreateRoomResponse_Closure create_room;
+        Fc__Chat__V1__JoinResponse_Closure join;
+        Fc__Chat__V1__LeaveResponse_Closure leave;
+        Fc__Chat__V1__SendResponse_Closure send;
+    } reply;
+    struct chat_room room;
+    struct chat_sent sent;
+    bool is_resend;
+};
+
+// operation_new answers by itself when it returns NULL.
+static struct operation *
+operation_new(Fc__Chat__V1__Chat_Service *service, struct rpc_call *call)
+{
+    struct operation *operation = calloc(1, sizeof(*operation));
+    if (operation == NULL) {
+        rpc_call_fail(call, ERR_NO_MEMORY, "the server is out of memory; try again later");
+        return NULL;
+    }
+    operation->chat = (struct chat_service *)service;
+    operation->call = call;
+    return operation;
+}
+
+static void
+operation_start(struct operation *operation, enum err (*run)(struct store_tx *tx, struct store_job *job),
+    void (*done)(struct store_job *job, enum err result))
+{
+    operation->job.run = run;
+    operation->job.done = done;
+    store_write(operation->chat->store, &operation->job);
+}
+
+// operation_fail answers and frees if result is an error. Returns whether it did.
+static bool
+operation_fail(struct operation *operation, enum err result)
+{
+    if (result == ERR_OK) {
+        return false;
+    }
+    chat_fail(operation->call, result, &operation->why);
+    free(operation);
+    return true;
+}
+
+static enum err
+run_create_room(struct store_tx *tx, struct store_job *job)
+{
+    struct operation *operation = (struct operation *)job;
+    const Fc__Chat__V1__CreateRoomRequest *request = operation->request.create_room;
+    struct chat_user user = user_of(operation->call);
+    memset(&operation->why, 0, sizeof(operation->why));
+    return chat_core_create_room(tx, &user, rpc_call_request_id(operation->call), request->name, &operation->room,
+        &operation->why);
+}
+
+static void
+done_create_room(struct store_job *job, enum err result)
+{
+    struct operation *operation = (struct operation *)job;
+    if (operation_fail(operation, result)) {
+        return;
+    }
+    Fc__Chat__V1__Room room;
+    Fc__Chat__V1__CreateRoomResponse response = FC__CHAT__V1__CREATE_ROOM_RESPONSE__INIT;
+    chat_wire_room(&operation->room, &room);
+    response.room = &room;
+    operation->reply.create_room(&response, operation->call);
+    free(operation);
+}
+
+void
+chat_changes_create_room(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__CreateRoomRequest *request,
+    Fc__Chat__V1__CreateRoomResponse_Closure reply, void *closure_data)
+{
+    struct rpc_call *call = closure_data;
+    if (!request->is_plain) {
+        rpc_call_fail(call, ERR_PRECONDITION,
+            "this server has no encrypted rooms; fc room create --plain makes one whose messages the server can read");
+        return;
+    }
+    struct operation *operation = operation_new(service, call);
+    if (operation == NULL) {
+        return;
+    }
+    operation->request.create_room = request;
+    operation->reply.create_room = reply;
+    operation_start(operation, run_create_room, done_create_room);
+}
+
+static enum err
+run_join(struct store_tx *tx, struct store_job *job)
+{
+    struct operation *operation = (struct operation *)job;
+    struct chat_user user = user_of(operation->call);
+    memset(&operation->why, 0, sizeof(operation->why));
+    return chat_core_join(tx, &user, rpc_call_request_id(operation->call), operation->request.join->room,
+        &operation->room, &operation->why);
+}
+
+static void
+done_join(struct store_job *job, enum err result)
+{
+    struct operation *operation = (struct operation *)job;
+    if (operation_fail(operation, result)) {
+        return;
+    }
+    Fc__Chat__V1__Room room;
+    Fc__Chat__V1__JoinResponse response = FC__CHAT__V1__JOIN_RESPONSE__INIT;
+    chat_wire_room(&operation->room, &room);
+    response.room = &room;
+    operation->reply.join(&response, operation->call);
+    free(operation);
+}
+
+void
+chat_changes_join(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__JoinRequest *request,
+    Fc__Chat__V1__JoinResponse_Closure reply, void *closure_data)
+{
+    struct operation *operation = operation_new(service, closure_data);
+    if (operation == NULL) {
+        return;
+    }
+    operation->request.join = request;
+    operation->reply.join = reply;
+    operation_start(operation, run_join, done_join);
+}
+
+static enum err
+run_leave(struct store_tx *tx, struct store_job *job)
+{
+    struct operation *operation = (struct operation *)job;
+    struct chat_user user = user_of(operation->call);
+    memset(&operation->why, 0, sizeof(operation->why));
+    return chat_core_leave(tx, &user, rpc_call_request_id(operation->call), operation->request.leave->room,
+        operation->room.id, &operation->is_resend, &operation->why);
+}
+
+static void
+done_leave(struct store_job *job, enum err result)
+{
+    struct operation *operation = (struct operation *)job;
+    if (operation_fail(operation, result)) {
+        return;
+    }
+    // A resend must not end what a join after the first one has begun.
+    if (!operation->is_resend) {
+        chat_fanout_end_membership(operation->chat->fanout, operation->room.id,
+            rpc_call_identity(operation->call)->subject_id);
+    }
+    Fc__Chat__V1__LeaveResponse response = FC__CHAT__V1__LEAVE_RESPONSE__INIT;
+    operation->reply.leave(&response, operation->call);
+    free(operation);
+}
+
+void
+chat_changes_leave(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__LeaveRequest *request,
+    Fc__Chat__V1__LeaveResponse_Closure reply, void *closure_data)
+{
+    struct operation *operation = operation_new(service, closure_data);
+    if (operation == NULL) {
+        return;
+    }
+    operation->request.leave = request;
+    operation->reply.leave = reply;
+    operation_start(operation, run_leave, done_leave);
+}
+
+static enum err
+run_send(struct store_tx *tx, struct store_job *job)
+{
+    struct operation *operation = (struct operation *)job;
+    const Fc__Chat__V1__SendRequest *request = operation->request.send;
+    const struct chat_outgoing outgoing = {
+        .sender = user_of(operation->call),
+        .request_id = rpc_call_request_id(operation->call),
+        .room = request->room,
+        .text = request->text,
+        .has_file = request->file != NULL,
+        .file_id = request->file == NULL ? (struct bytes_view){0}
+                                         : bytes_view_of(request->file->file_id.data, request->file->file_id.len),
+        .find_file = operation->chat->find_shared_file,
+        .find_file_context = operation->chat->find_shared_file_context,
+    };
+    memset(&operation->why, 0, sizeof(operation->why));
+    return chat_messages_send(tx, &outgoing, &operation->sent, &operation->why);
+}
+
+static void
+publish(const struct operation *operation)
+{
+    const Fc__Chat__V1__SendRequest *request = operation->request.send;
+    const struct chat_sent *sent = &operation->sent;
+    const struct chat_message message = {
+        .room_id = sent->room_id,
+        .seq = sent->seq,
+        .id = rpc_call_request_id(operation->call).data,
+        .sender = rpc_call_identity(operation->call)->subject_name,
+        .text = request->text,
+        .sent_at_ms = sent->sent_at_ms,
+        .file = request->file == NULL ? NULL : &sent->file,
+    };
+    chat_fanout_publish(operation->chat->fanout, &message);
+}
+
+static void
+done_send(struct store_job *job, enum err result)
+{
+    struct operation *operation = (struct operation *)job;
+    if (operation_fail(operation, result)) {
+        return;
+    }
+    if (!operation->sent.is_resend) {
+        publish(operation); // before the answer, which ends the request's life
+    }
+    Fc__Chat__V1__SendResponse response = FC__CHAT__V1__SEND_RESPONSE__INIT;
+    response.room_id = (ProtobufCBinaryData){.len = CHAT_ID_BYTES, .data = operation->sent.room_id};
+    response.seq = operation->sent.seq;
+    response.sent_at_ms = operation->sent.sent_at_ms;
+    operation->reply.send(&response, operation->call);
+    free(operation);
+}
+
+void
+chat_changes_send(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SendRequest *request,
+    Fc__Chat__V1__SendResponse_Closure reply, void *closure_data)
+{
+    struct operation *operation = operation_new(service, closure_data);
+    if (operation == NULL) {
+        return;
+    }
+    operation->request.send = request;
+    operation->reply.send = reply;
+    operation_start(operation, run_send, done_send);
+}

@@ -1,0 +1,462 @@
+// Who watches which room.
+//
+//     fanout -- hash by room id --> watched_room -- list --> watch <-- array -- chat_subscription -- feed
+//
+// A watch stands in the list of its room until the membership or the subscription ends. A room without watches is
+// forgotten. A subscription has two references: its feed's, until on_closed, and that of the Subscribe call which makes
+// it. Feeds are pushed to under the lock, so that after a watch has been removed under it nobody pushes there any more;
+// they are closed without it, since on_closed takes it.
+//
+// Lock order: the fanout's mutex, then what is inside rpc_feed_push and the timer queue.
+#include "services/chat/chat_fanout.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "rpc/rpc_feed.h"
+#include "services/chat/chat_wire.h"
+
+static_assert((int)RPC_TOPIC_BYTES == (int)CHAT_ID_BYTES, "a room's id is its topic");
+
+struct watch {
+    LIST_ENTRY(watch) in_room;
+    struct watched_room *room; // NULL: ended
+    struct chat_subscription *subscription;
+};
+
+struct watched_room {
+    uint8_t room_id[CHAT_ID_BYTES];
+    uint64_t head_seq;
+    LIST_HEAD(, watch) watches;
+    UT_hash_handle hh;
+};
+
+struct chat_subscription {
+    // Immutable after open.
+    struct chat_fanout *fanout;
+    uint8_t user_id[CHAT_ID_BYTES];
+    int64_t expires_unix_ms; // the token that it was made with
+
+    // Under the fanout's lock.
+    struct rpc_feed *feed; // set once, while open holds a reference
+    LIST_ENTRY(chat_subscription) in_fanout;
+    unsigned references;
+    bool is_closing; // rpc_feed_close has been called or is about to be
+    bool is_closed;  // on_closed has been called
+    size_t watch_count;
+    struct watch watches[];
+};
+
+struct chat_fanout {
+    // Immutable after new.
+    struct rpc_server *server;
+    uint64_t heartbeat_ms;
+
+    struct timer heartbeat;
+    pthread_mutex_t mutex;
+    struct {
+        struct watched_room *rooms; // hash table
+        LIST_HEAD(, chat_subscription) subscriptions;
+        struct bytes scratch; // for encoding
+        bool is_stopping;
+    } locked;
+};
+
+static struct watched_room *
+find_room_locked(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES])
+{
+    struct watched_room *room = NULL;
+    HASH_FIND(hh, fanout->locked.rooms, room_id, CHAT_ID_BYTES, room);
+    return room;
+}
+
+static struct watched_room *
+find_or_add_room_locked(struct chat_fanout *fanout, const struct chat_room *from)
+{
+    struct watched_room *room = find_room_locked(fanout, from->id);
+    if (room != NULL) {
+        return room;
+    }
+    room = calloc(1, sizeof(*room));
+    if (room == NULL) {
+        return NULL;
+    }
+    memcpy(room->room_id, from->id, sizeof(room->room_id));
+    room->head_seq = from->head_seq;
+    LIST_INIT(&room->watches);
+    HASH_ADD(hh, fanout->locked.rooms, room_id, sizeof(room->room_id), room);
+    if (room->hh.tbl == NULL) {
+        free(room);
+        return NULL;
+    }
+    return room;
+}
+
+static void
+remove_watch_locked(struct chat_fanout *fanout, struct watch *watch)
+{
+    struct watched_room *room = watch->room;
+    if (room == NULL) {
+        return;
+    }
+    watch->room = NULL;
+    LIST_REMOVE(watch, in_room);
+    if (LIST_EMPTY(&room->watches)) {
+        HASH_DEL(fanout->locked.rooms, room);
+        free(room);
+    }
+}
+
+static void
+remove_watches_locked(struct chat_subscription *subscription)
+{
+    for (size_t i = 0; i < subscription->watch_count; i++) {
+        remove_watch_locked(subscription->fanout, &subscription->watches[i]);
+    }
+    subscription->watch_count = 0;
+}
+
+static enum err
+add_watches_locked(struct chat_subscription *subscription, const struct chat_room *rooms, size_t room_count)
+{
+    for (size_t i = 0; i < room_count; i++) {
+        struct watched_room *room = find_or_add_room_locked(subscription->fanout, &rooms[i]);
+        if (room == NULL) {
+            return ERR_NO_MEMORY;
+        }
+        // A room that is named twice: its first watch was put in front a moment ago.
+        struct watch *newest = LIST_FIRST(&room->watches);
+        if (newest != NULL && newest->subscription == subscription) {
+            continue;
+        }
+        struct watch *watch = &subscription->watches[subscription->watch_count++];
+        watch->room = room;
+        watch->subscription = subscription;
+        LIST_INSERT_HEAD(&room->watches, watch, in_room);
+    }
+    return ERR_OK;
+}
+
+void
+chat_subscription_release(struct chat_subscription *subscription)
+{
+    struct chat_fanout *fanout = subscription->fanout;
+    pthread_mutex_lock(&fanout->mutex);
+    bool is_last = --subscription->references == 0;
+    if (is_last) {
+        LIST_REMOVE(subscription, in_fanout);
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+    if (is_last) {
+        if (subscription->feed != NULL) {
+            rpc_feed_release(subscription->feed);
+        }
+        free(subscription);
+    }
+}
+
+static void
+on_feed_closed(void *context, struct rpc_feed *feed)
+{
+    struct chat_subscription *subscription = context;
+    (void)feed;
+    pthread_mutex_lock(&subscription->fanout->mutex);
+    subscription->is_closed = true;
+    remove_watches_locked(subscription);
+    pthread_mutex_unlock(&subscription->fanout->mutex);
+    chat_subscription_release(subscription);
+}
+
+void
+chat_subscription_close(struct chat_subscription *subscription)
+{
+    pthread_mutex_lock(&subscription->fanout->mutex);
+    bool is_first = !subscription->is_closing && !subscription->is_closed;
+    subscription->is_closing = true;
+    remove_watches_locked(subscription);
+    pthread_mutex_unlock(&subscription->fanout->mutex);
+    if (is_first) {
+        rpc_feed_close(subscription->feed);
+    }
+}
+
+const char *
+chat_subscription_ticket(const struct chat_subscription *subscription)
+{
+    return rpc_feed_ticket(subscription->feed);
+}
+
+static size_t
+count_subscriptions_locked(struct chat_fanout *fanout, const uint8_t user_id[CHAT_ID_BYTES])
+{
+    size_t count = 0;
+    struct chat_subscription *subscription;
+    LIST_FOREACH(subscription, &fanout->locked.subscriptions, in_fanout)
+    {
+        if (!subscription->is_closed && memcmp(subscription->user_id, user_id, CHAT_ID_BYTES) == 0) {
+            count++;
+        }
+    }
+    return count;
+}
+
+// register_subscription puts a new one into the list with both its references.
+static enum err
+register_subscription(struct chat_subscription *subscription, struct err_detail *why)
+{
+    struct chat_fanout *fanout = subscription->fanout;
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&fanout->mutex);
+    if (fanout->locked.is_stopping) {
+        err = err_fail(why, ERR_UNAVAILABLE, "the server is shutting down; try again in a moment");
+    } else if (count_subscriptions_locked(fanout, subscription->user_id) >= CHAT_SUBSCRIPTIONS_PER_USER_MAX) {
+        err = err_fail(why, ERR_LIMIT, "you have %d subscriptions open already; end some of your fc listen commands",
+            CHAT_SUBSCRIPTIONS_PER_USER_MAX);
+    } else {
+        subscription->references = 2;
+        LIST_INSERT_HEAD(&fanout->locked.subscriptions, subscription, in_fanout);
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+    return err;
+}
+
+enum err
+chat_fanout_open(struct chat_fanout *fanout, const struct rpc_identity *owner, const struct chat_room *rooms,
+    size_t room_count, struct chat_subscription **out, struct err_detail *why)
+{
+    struct chat_subscription *subscription =
+        calloc(1, sizeof(*subscription) + room_count * sizeof(subscription->watches[0]));
+    if (subscription == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    subscription->fanout = fanout;
+    memcpy(subscription->user_id, owner->subject_id, sizeof(subscription->user_id));
+    subscription->expires_unix_ms = owner->expires_unix_ms;
+    enum err err = register_subscription(subscription, why);
+    if (err != ERR_OK) {
+        free(subscription);
+        return err;
+    }
+    struct rpc_feed *feed = NULL;
+    err = rpc_feed_new(fanout->server, on_feed_closed, subscription, &feed);
+    if (err != ERR_OK) {
+        chat_subscription_release(subscription); // the feed's reference
+        chat_subscription_release(subscription);
+        return err;
+    }
+    pthread_mutex_lock(&fanout->mutex);
+    subscription->feed = feed;
+    if (!subscription->is_closed && !fanout->locked.is_stopping) {
+        err = add_watches_locked(subscription, rooms, room_count);
+    } else {
+        err = ERR_UNAVAILABLE;
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+    if (err != ERR_OK) {
+        chat_subscription_close(subscription);
+        chat_subscription_release(subscription);
+        return err;
+    }
+    *out = subscription;
+    return ERR_OK;
+}
+
+static void
+raise_head(struct watched_room *room, uint64_t head_seq)
+{
+    if (head_seq > room->head_seq) {
+        room->head_seq = head_seq;
+    }
+}
+
+void
+chat_fanout_note_head(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES], uint64_t head_seq)
+{
+    pthread_mutex_lock(&fanout->mutex);
+    struct watched_room *room = find_room_locked(fanout, room_id);
+    if (room != NULL) {
+        raise_head(room, head_seq);
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+}
+
+// encode_locked encodes an event into the scratch buffer. Without memory an event is left out: the next heartbeat tells
+// its receivers to fetch it.
+static bool
+encode_locked(struct chat_fanout *fanout, Fc__Chat__V1__Event *event)
+{
+    bytes_clear(&fanout->locked.scratch);
+    if (chat_wire_append_event(&fanout->locked.scratch, event) != ERR_OK) {
+        log_warn("CHAT-EVENT-DROPPED", NULL, "out of memory: an event was not published; its receivers fetch it later");
+        return false;
+    }
+    return true;
+}
+
+static void
+push_to_room_locked(struct chat_fanout *fanout, struct watched_room *room, Fc__Chat__V1__Event *event)
+{
+    if (!encode_locked(fanout, event)) {
+        return;
+    }
+    struct watch *watch;
+    LIST_FOREACH(watch, &room->watches, in_room)
+    {
+        rpc_feed_push(watch->subscription->feed, room->room_id, bytes_as_view(&fanout->locked.scratch));
+    }
+}
+
+void
+chat_fanout_publish(struct chat_fanout *fanout, const struct chat_message *message)
+{
+    Fc__Chat__V1__Message encoded;
+    Fc__Chat__V1__FileAnnouncement file;
+    Fc__Chat__V1__Event event = FC__CHAT__V1__EVENT__INIT;
+    pthread_mutex_lock(&fanout->mutex);
+    struct watched_room *room = find_room_locked(fanout, message->room_id);
+    if (room != NULL) {
+        raise_head(room, message->seq);
+        chat_wire_message(message, &encoded, &file);
+        event.kind_case = FC__CHAT__V1__EVENT__KIND_MESSAGE;
+        event.message = &encoded;
+        push_to_room_locked(fanout, room, &event);
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+}
+
+static void
+end_watch_locked(struct chat_fanout *fanout, struct watch *watch, const uint8_t room_id[CHAT_ID_BYTES])
+{
+    struct rpc_feed *feed = watch->subscription->feed;
+    Fc__Chat__V1__MembershipEnded ended = FC__CHAT__V1__MEMBERSHIP_ENDED__INIT;
+    Fc__Chat__V1__Event event = FC__CHAT__V1__EVENT__INIT;
+    event.kind_case = FC__CHAT__V1__EVENT__KIND_MEMBERSHIP_ENDED;
+    event.membership_ended = &ended;
+    remove_watch_locked(fanout, watch);
+    rpc_feed_drop_topic(feed, room_id);
+    if (encode_locked(fanout, &event)) {
+        rpc_feed_push(feed, room_id, bytes_as_view(&fanout->locked.scratch));
+    }
+}
+
+void
+chat_fanout_end_membership(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES],
+    const uint8_t user_id[CHAT_ID_BYTES])
+{
+    pthread_mutex_lock(&fanout->mutex);
+    struct watched_room *room = find_room_locked(fanout, room_id);
+    struct watch *watch = room == NULL ? NULL : LIST_FIRST(&room->watches);
+    while (watch != NULL) {
+        // Removing the last watch frees the room, so the next one is taken first.
+        struct watch *next = LIST_NEXT(watch, in_room);
+        if (memcmp(watch->subscription->user_id, user_id, CHAT_ID_BYTES) == 0) {
+            end_watch_locked(fanout, watch, room_id);
+        }
+        watch = next;
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+}
+
+// close_one closes a feed that is due: any, or one whose token has expired. Returns whether there was one.
+static bool
+close_one(struct chat_fanout *fanout, int64_t expired_by_unix_ms)
+{
+    struct chat_subscription *subscription;
+    pthread_mutex_lock(&fanout->mutex);
+    LIST_FOREACH(subscription, &fanout->locked.subscriptions, in_fanout)
+    {
+        if (!subscription->is_closing && !subscription->is_closed && subscription->feed != NULL &&
+            subscription->expires_unix_ms <= expired_by_unix_ms) {
+            subscription->references++;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+    if (subscription == NULL) {
+        return false;
+    }
+    chat_subscription_close(subscription);
+    chat_subscription_release(subscription);
+    return true;
+}
+
+static void
+on_heartbeat(struct timer *timer)
+{
+    struct chat_fanout *fanout = (struct chat_fanout *)((char *)timer - offsetof(struct chat_fanout, heartbeat));
+    while (close_one(fanout, clock_unix_ms())) {
+    }
+    pthread_mutex_lock(&fanout->mutex);
+    struct watched_room *room;
+    struct watched_room *next;
+    HASH_ITER(hh, fanout->locked.rooms, room, next)
+    {
+        Fc__Chat__V1__Heartbeat heartbeat = FC__CHAT__V1__HEARTBEAT__INIT;
+        Fc__Chat__V1__Event event = FC__CHAT__V1__EVENT__INIT;
+        heartbeat.head_seq = room->head_seq;
+        event.kind_case = FC__CHAT__V1__EVENT__KIND_HEARTBEAT;
+        event.heartbeat = &heartbeat;
+        push_to_room_locked(fanout, room, &event);
+    }
+    if (!fanout->locked.is_stopping &&
+        timer_start(rpc_server_timers(fanout->server), &fanout->heartbeat, fanout->heartbeat_ms) != ERR_OK) {
+        log_error("CHAT-HEARTBEAT-LOST", NULL, "out of memory: rooms have no more heartbeats; restart the server");
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+}
+
+enum err
+chat_fanout_new(struct rpc_server *server, uint64_t heartbeat_ms, struct chat_fanout **out)
+{
+    struct chat_fanout *fanout = calloc(1, sizeof(*fanout));
+    if (fanout == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    fanout->server = server;
+    fanout->heartbeat_ms = heartbeat_ms;
+    fanout->heartbeat.on_expiry = on_heartbeat;
+    LIST_INIT(&fanout->locked.subscriptions);
+    if (pthread_mutex_init(&fanout->mutex, NULL) != 0) {
+        free(fanout);
+        return ERR_NO_MEMORY;
+    }
+    enum err err = timer_start(rpc_server_timers(server), &fanout->heartbeat, heartbeat_ms);
+    if (err != ERR_OK) {
+        chat_fanout_free(&fanout);
+        return err;
+    }
+    *out = fanout;
+    return ERR_OK;
+}
+
+void
+chat_fanout_stop(struct chat_fanout *fanout)
+{
+    pthread_mutex_lock(&fanout->mutex);
+    fanout->locked.is_stopping = true;
+    pthread_mutex_unlock(&fanout->mutex);
+    timer_stop(rpc_server_timers(fanout->server), &fanout->heartbeat);
+    while (close_one(fanout, INT64_MAX)) {
+    }
+}
+
+void
+chat_fanout_free(struct chat_fanout **fanout)
+{
+    if (*fanout == NULL) {
+        return;
+    }
+    bytes_free(&(*fanout)->locked.scratch);
+    pthread_mutex_destroy(&(*fanout)->mutex);
+    free(*fanout);
+    *fanout = NULL;
+}

@@ -1,0 +1,34 @@
+// For the sources of the Chat service only: the service, and the methods that change something.
+#ifndef CHAT_CHAT_SERVICE_PRIV_H
+#define CHAT_CHAT_SERVICE_PRIV_H
+
+#include "base/err.h"
+#include "rpc/rpc_call.h"
+#include "services/chat/chat_fanout.h"
+#include "services/chat/chat_messages.h"
+#include "services/store/store.h"
+
+#include "fc/chat/v1/chat.pb-c.h"
+
+struct chat_service {
+    Fc__Chat__V1__Chat_Service rpc; // first: handlers get its address
+    struct store *store;
+    struct chat_fanout *fanout;
+    chat_find_file_fn *find_shared_file;
+    void *find_shared_file_context;
+};
+
+// chat_fail answers with an error. What is wrong with the server itself is for its log.
+void chat_fail(struct rpc_call *call, enum err code, const struct err_detail *why);
+
+// The handlers in chat_changes.c.
+void chat_changes_create_room(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__CreateRoomRequest *request,
+    Fc__Chat__V1__CreateRoomResponse_Closure reply, void *closure_data);
+void chat_changes_join(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__JoinRequest *request,
+    Fc__Chat__V1__JoinResponse_Closure reply, void *closure_data);
+void chat_changes_leave(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__LeaveRequest *request,
+    Fc__Chat__V1__LeaveResponse_Closure reply, void *closure_data);
+void chat_changes_send(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SendRequest *request,
+    Fc__Chat__V1__SendResponse_Closure reply, void *closure_data);
+
+#endif

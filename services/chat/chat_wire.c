@@ -1,0 +1,65 @@
+// The structs of the Chat service as protobuf messages.
+#include "services/chat/chat_wire.h"
+
+// borrow_bytes and borrow_text lend to protobuf-c, whose structs have no const: what is only packed is not written to.
+static ProtobufCBinaryData
+borrow_bytes(const uint8_t *data, size_t size)
+{
+    return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)(uintptr_t)data};
+}
+
+static char *
+borrow_text(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
+void
+chat_wire_room(const struct chat_room *room, Fc__Chat__V1__Room *out)
+{
+    fc__chat__v1__room__init(out);
+    out->id = borrow_bytes(room->id, sizeof(room->id));
+    out->name = borrow_text(room->name);
+    out->head_seq = room->head_seq;
+    out->is_member = room->is_member;
+    out->member_count = room->member_count;
+    out->is_plain = true;
+    out->created_at_ms = room->created_at_ms;
+}
+
+void
+chat_wire_message(const struct chat_message *message, Fc__Chat__V1__Message *out,
+    Fc__Chat__V1__FileAnnouncement *file_storage)
+{
+    fc__chat__v1__message__init(out);
+    out->room_id = borrow_bytes(message->room_id, CHAT_ID_BYTES);
+    out->seq = message->seq;
+    out->id = borrow_bytes(message->id, CHAT_ID_BYTES);
+    out->sender = borrow_text(message->sender);
+    out->text = borrow_text(message->text);
+    out->sent_at_ms = message->sent_at_ms;
+    if (message->file != NULL) {
+        const struct chat_file *file = message->file;
+        fc__chat__v1__file_announcement__init(file_storage);
+        file_storage->file_id = borrow_bytes(file->file_id, sizeof(file->file_id));
+        file_storage->name = borrow_text(file->name);
+        file_storage->size_bytes = file->size_bytes;
+        file_storage->md5 = borrow_bytes(file->md5, sizeof(file->md5));
+        out->file = file_storage;
+    }
+}
+
+enum err
+chat_wire_append_event(struct bytes *out, Fc__Chat__V1__Event *event)
+{
+    Fc__Chat__V1__EventBatch batch = FC__CHAT__V1__EVENT_BATCH__INIT;
+    batch.n_events = 1;
+    batch.events = &event;
+    size_t size = fc__chat__v1__event_batch__get_packed_size(&batch);
+    enum err err = bytes_reserve(out, size);
+    if (err != ERR_OK) {
+        return err;
+    }
+    out->size += fc__chat__v1__event_batch__pack(&batch, out->data + out->size);
+    return ERR_OK;
+}

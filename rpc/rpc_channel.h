@@ -65,6 +65,8 @@ struct rpc_unary {
 
     // Public, after the end.
     struct rpc_status status;
+    bool was_sent; // handed to a connection: also after a failure the server may have executed it. False when it was
+                   // never reached
 
     // Private to rpc_channel.c.
     struct rpc_channel *channel;

@@ -10,30 +10,21 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
-#include <time.h>
 
 #include "base/arena.h"
-#include "base/clock.h"
 #include "base/random.h"
 #include "client/fc_room.h"
+#include "client/fc_room_inbox.h"
 #include "client/fc_room_priv.h"
 #include "rpc/rpc_message.h"
 #include "rpc/rpc_subscriber.h"
 
 enum {
-    QUEUE_MAX_BYTES = 4 * 1024 * 1024,     // payloads that wait for on_message; what is beyond is fetched later
     UNPACKED_MAX_BYTES = 32 * 1024 * 1024, // a payload in memory; a larger one is fetched instead
     // Three heartbeats without one: the connection is dead though nobody said so.
     SILENCE_MAX_MS = 45 * 1000,
     PAUSE_FIRST_MS = 100,
     PAUSE_MAX_MS = 5 * 1000,
-};
-
-struct payload {
-    STAILQ_ENTRY(payload) link;
-    size_t size;
-    uint8_t data[];
 };
 
 struct fc_room_stream {
@@ -50,22 +41,18 @@ struct fc_room_stream {
     char room_name[65];
     bool is_known;         // the room's id and name, and where to begin
     bool is_stopped_by_fn; // on_message returned false
-    bool has_state; // on_state has been called; `state` is what it said last
+    bool has_state;        // on_state has been called; `state` is what it said last
     enum fc_stream_state state;
     uint64_t last_seq;       // everything up to it has been delivered, or was not asked for
     uint64_t server_seq;     // the newest number that the server has ever told
     unsigned pause_ms;       // before the next attempt
     struct err_detail cause; // of the error that is being handled
 
+    struct fc_room_inbox inbox;
+
     pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    pthread_cond_t opened;
     struct {
-        STAILQ_HEAD(, payload) payloads;
-        size_t payload_bytes;
-        bool has_dropped; // a payload did not fit
-        bool is_subscription_closed;
-        enum err closed_reason;
-        bool is_closing;        // fc_room_stream_close was called
         struct rpc_unary *call; // under way on the stream's thread, for close to cancel
         bool is_opened;         // the first attempt has ended
         enum err open_result;
@@ -73,54 +60,19 @@ struct fc_room_stream {
 };
 
 static void
-clear_queue_locked(struct fc_room_stream *stream)
-{
-    struct payload *payload;
-    while ((payload = STAILQ_FIRST(&stream->locked.payloads)) != NULL) {
-        STAILQ_REMOVE_HEAD(&stream->locked.payloads, link);
-        free(payload);
-    }
-    stream->locked.payload_bytes = 0;
-    stream->locked.has_dropped = false;
-    stream->locked.is_subscription_closed = false;
-}
-
-static void
 on_event(void *context, const uint8_t topic[RPC_TOPIC_BYTES], struct bytes_view data)
 {
     struct fc_room_stream *stream = context;
-    if (memcmp(topic, stream->room_id, sizeof(stream->room_id)) != 0) {
-        return;
+    if (memcmp(topic, stream->room_id, sizeof(stream->room_id)) == 0) {
+        fc_room_inbox_put(&stream->inbox, data);
     }
-    struct payload *payload = malloc(sizeof(*payload) + data.size);
-    if (payload != NULL) {
-        payload->size = data.size;
-        if (data.size > 0) {
-            memcpy(payload->data, data.data, data.size);
-        }
-    }
-    pthread_mutex_lock(&stream->mutex);
-    if (payload != NULL && stream->locked.payload_bytes + data.size <= QUEUE_MAX_BYTES) {
-        STAILQ_INSERT_TAIL(&stream->locked.payloads, payload, link);
-        stream->locked.payload_bytes += data.size;
-        payload = NULL;
-    } else {
-        stream->locked.has_dropped = true;
-    }
-    pthread_cond_signal(&stream->changed);
-    pthread_mutex_unlock(&stream->mutex);
-    free(payload);
 }
 
 static void
 on_subscription_closed(void *context, enum err reason)
 {
     struct fc_room_stream *stream = context;
-    pthread_mutex_lock(&stream->mutex);
-    stream->locked.is_subscription_closed = true;
-    stream->locked.closed_reason = reason;
-    pthread_cond_signal(&stream->changed);
-    pthread_mutex_unlock(&stream->mutex);
+    fc_room_inbox_end(&stream->inbox, reason);
 }
 
 static const struct rpc_subscriber_handlers subscriber_handlers = {
@@ -135,7 +87,7 @@ begin_call(struct fc_room_stream *stream, struct rpc_unary *call)
 {
     rpc_unary_init(call, fc_session_channel(stream->session), &fc__chat__v1__chat__descriptor);
     pthread_mutex_lock(&stream->mutex);
-    if (stream->locked.is_closing) {
+    if (fc_room_inbox_is_closed(&stream->inbox)) {
         pthread_mutex_unlock(&stream->mutex);
         return ERR_CANCELLED;
     }
@@ -182,22 +134,13 @@ deliver(struct fc_room_stream *stream, const Fc__Chat__V1__Message *wire)
     return ERR_OK;
 }
 
-static bool
-is_closing(struct fc_room_stream *stream)
-{
-    pthread_mutex_lock(&stream->mutex);
-    bool result = stream->locked.is_closing;
-    pthread_mutex_unlock(&stream->mutex);
-    return result;
-}
-
 static enum err
 deliver_page(struct fc_room_stream *stream, const Fc__Chat__V1__HistoryResponse *page)
 {
     uint64_t before = stream->last_seq;
     enum err err = ERR_OK;
     for (size_t i = 0; i < page->n_messages && err == ERR_OK; i++) {
-        err = is_closing(stream) ? ERR_CANCELLED : deliver(stream, page->messages[i]);
+        err = fc_room_inbox_is_closed(&stream->inbox) ? ERR_CANCELLED : deliver(stream, page->messages[i]);
     }
     if (err == ERR_OUT_OF_RANGE || (err == ERR_OK && stream->last_seq == before && before < page->head_seq)) {
         return err_fail(&stream->cause, ERR_PROTOCOL, "the server keeps back the messages after %llu of \"%s\"",
@@ -299,52 +242,6 @@ set_state(struct fc_room_stream *stream, enum fc_stream_state state, enum err co
     }
 }
 
-static struct timespec
-after_ms(uint64_t delay_ms)
-{
-    struct timespec when;
-    clock_gettime(CLOCK_MONOTONIC, &when);
-    when.tv_sec += (time_t)(delay_ms / 1000);
-    when.tv_nsec += (long)(delay_ms % 1000) * 1000000L;
-    if (when.tv_nsec >= 1000000000L) {
-        when.tv_nsec -= 1000000000L;
-        when.tv_sec++;
-    }
-    return when;
-}
-
-// next_payload waits for the next thing to do. ERR_OK: a payload, which the caller frees, or NULL for a gap in what was
-// queued. ERR_UNAVAILABLE: the subscription has ended. ERR_TIMEOUT: silence. ERR_CANCELLED: the stream is closing.
-static enum err
-next_payload(struct fc_room_stream *stream, struct payload **out)
-{
-    struct timespec silence_ends = after_ms(SILENCE_MAX_MS);
-    enum err err = ERR_OK;
-    *out = NULL;
-    pthread_mutex_lock(&stream->mutex);
-    while (err == ERR_OK) {
-        struct payload *payload = STAILQ_FIRST(&stream->locked.payloads);
-        if (stream->locked.is_closing) {
-            err = ERR_CANCELLED;
-        } else if (payload != NULL) {
-            STAILQ_REMOVE_HEAD(&stream->locked.payloads, link);
-            stream->locked.payload_bytes -= payload->size;
-            *out = payload;
-            break;
-        } else if (stream->locked.has_dropped) {
-            stream->locked.has_dropped = false;
-            break;
-        } else if (stream->locked.is_subscription_closed) {
-            err = err_fail(&stream->cause, ERR_UNAVAILABLE, "the connection for what happens in \"%s\" has ended: %s",
-                stream->room_name, err_sentence(stream->locked.closed_reason));
-        } else if (pthread_cond_timedwait(&stream->changed, &stream->mutex, &silence_ends) != 0) {
-            err = err_fail(&stream->cause, ERR_TIMEOUT, "the server has said nothing for %d s", SILENCE_MAX_MS / 1000);
-        }
-    }
-    pthread_mutex_unlock(&stream->mutex);
-    return err;
-}
-
 static enum err
 take_message(struct fc_room_stream *stream, const Fc__Chat__V1__Message *message)
 {
@@ -376,7 +273,7 @@ take_event(struct fc_room_stream *stream, const Fc__Chat__V1__Event *event)
 }
 
 static enum err
-take_payload(struct fc_room_stream *stream, const struct payload *payload)
+take_payload(struct fc_room_stream *stream, const struct fc_room_payload *payload)
 {
     struct arena arena;
     ProtobufCMessage *unpacked = NULL;
@@ -389,10 +286,24 @@ take_payload(struct fc_room_stream *stream, const struct payload *payload)
     }
     const Fc__Chat__V1__EventBatch *batch = (const Fc__Chat__V1__EventBatch *)unpacked;
     for (size_t i = 0; i < batch->n_events && err == ERR_OK; i++) {
-        err = is_closing(stream) ? ERR_CANCELLED : take_event(stream, batch->events[i]);
+        err = fc_room_inbox_is_closed(&stream->inbox) ? ERR_CANCELLED : take_event(stream, batch->events[i]);
     }
 out:
     arena_deinit(&arena);
+    return err;
+}
+
+// explain_end says why nothing more comes, for what the inbox cannot explain.
+static enum err
+explain_end(struct fc_room_stream *stream, enum err err, enum err end_reason)
+{
+    if (err == ERR_UNAVAILABLE) {
+        return err_fail(&stream->cause, err, "the connection for what happens in \"%s\" has ended: %s",
+            stream->room_name, err_sentence(end_reason));
+    }
+    if (err == ERR_TIMEOUT) {
+        return err_fail(&stream->cause, err, "the server has said nothing for %d s", SILENCE_MAX_MS / 1000);
+    }
     return err;
 }
 
@@ -402,11 +313,13 @@ follow(struct fc_room_stream *stream)
 {
     enum err err = ERR_OK;
     while (err == ERR_OK) {
-        struct payload *payload = NULL;
-        err = next_payload(stream, &payload);
-        if (err == ERR_OK) {
-            err = payload == NULL ? fetch(stream) : take_payload(stream, payload);
+        struct fc_room_payload *payload = NULL;
+        enum err end_reason = ERR_OK;
+        err = fc_room_inbox_take(&stream->inbox, SILENCE_MAX_MS, &payload, &end_reason);
+        if (err != ERR_OK) {
+            return explain_end(stream, err, end_reason);
         }
+        err = payload == NULL ? fetch(stream) : take_payload(stream, payload);
         free(payload);
     }
     return err;
@@ -418,7 +331,7 @@ report_open(struct fc_room_stream *stream, enum err result)
     pthread_mutex_lock(&stream->mutex);
     stream->locked.is_opened = true;
     stream->locked.open_result = result;
-    pthread_cond_broadcast(&stream->changed);
+    pthread_cond_signal(&stream->opened);
     pthread_mutex_unlock(&stream->mutex);
 }
 
@@ -440,9 +353,7 @@ live(struct fc_room_stream *stream, bool *is_opened)
         err = follow(stream);
     }
     rpc_subscriber_free(&stream->subscriber);
-    pthread_mutex_lock(&stream->mutex);
-    clear_queue_locked(stream);
-    pthread_mutex_unlock(&stream->mutex);
+    fc_room_inbox_clear(&stream->inbox);
     return err;
 }
 
@@ -452,14 +363,9 @@ pause_attempts(struct fc_room_stream *stream)
 {
     uint32_t random;
     random_bytes(&random, sizeof(random));
-    struct timespec ends = after_ms(stream->pause_ms / 2 + random % (stream->pause_ms / 2 + 1));
+    unsigned delay_ms = stream->pause_ms / 2 + random % (stream->pause_ms / 2 + 1);
     stream->pause_ms = stream->pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : stream->pause_ms * 2;
-    pthread_mutex_lock(&stream->mutex);
-    while (!stream->locked.is_closing && pthread_cond_timedwait(&stream->changed, &stream->mutex, &ends) == 0) {
-    }
-    bool goes_on = !stream->locked.is_closing;
-    pthread_mutex_unlock(&stream->mutex);
-    return goes_on;
+    return fc_room_inbox_pause(&stream->inbox, delay_ms);
 }
 
 // is_for_good: trying again would end the same way.
@@ -489,7 +395,7 @@ run(void *context)
             set_state(stream, FC_STREAM_ENDED, ERR_OK);
             break;
         }
-        if (is_closing(stream)) {
+        if (fc_room_inbox_is_closed(&stream->inbox)) {
             break;
         }
         if (is_for_good(err)) {
@@ -503,29 +409,26 @@ run(void *context)
 }
 
 static enum err
-init_waiting(struct fc_room_stream *stream)
+stream_new(struct fc_room_stream **out)
 {
-    pthread_condattr_t attributes;
-    if (pthread_condattr_init(&attributes) != 0) {
+    struct fc_room_stream *stream = calloc(1, sizeof(*stream));
+    if (stream == NULL || fc_room_inbox_init(&stream->inbox) != ERR_OK) {
+        free(stream);
         return ERR_NO_MEMORY;
     }
-    enum err err = ERR_OK;
-    if (pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) != 0 ||
-        pthread_cond_init(&stream->changed, &attributes) != 0) {
-        err = ERR_NO_MEMORY;
-    } else if (pthread_mutex_init(&stream->mutex, NULL) != 0) {
-        pthread_cond_destroy(&stream->changed);
-        err = ERR_NO_MEMORY;
-    }
-    pthread_condattr_destroy(&attributes);
-    return err;
+    // With default attributes these two cannot fail on Linux.
+    pthread_mutex_init(&stream->mutex, NULL);
+    pthread_cond_init(&stream->opened, NULL);
+    *out = stream;
+    return ERR_OK;
 }
 
 static void
 stream_free(struct fc_room_stream **stream)
 {
+    pthread_cond_destroy(&(*stream)->opened);
     pthread_mutex_destroy(&(*stream)->mutex);
-    pthread_cond_destroy(&(*stream)->changed);
+    fc_room_inbox_deinit(&(*stream)->inbox);
     free((*stream)->room);
     free(*stream);
     *stream = NULL;
@@ -541,7 +444,7 @@ start(struct fc_room_stream *stream, struct err_detail *why)
     }
     pthread_mutex_lock(&stream->mutex);
     while (!stream->locked.is_opened) {
-        pthread_cond_wait(&stream->changed, &stream->mutex);
+        pthread_cond_wait(&stream->opened, &stream->mutex);
     }
     enum err err = stream->locked.open_result;
     pthread_mutex_unlock(&stream->mutex);
@@ -558,20 +461,15 @@ enum err
 fc_room_stream_open(struct fc_session *session, const struct fc_room_stream_options *options,
     struct fc_room_stream **out, struct err_detail *why)
 {
-    struct fc_room_stream *stream = calloc(1, sizeof(*stream));
-    if (stream == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    enum err err = init_waiting(stream);
+    struct fc_room_stream *stream = NULL;
+    enum err err = stream_new(&stream);
     if (err != ERR_OK) {
-        free(stream);
         return err;
     }
     stream->session = session;
     stream->options = *options;
     stream->options.room = NULL;
     stream->pause_ms = PAUSE_FIRST_MS;
-    STAILQ_INIT(&stream->locked.payloads);
     stream->room = strdup(options->room);
     err = stream->room == NULL ? ERR_NO_MEMORY : start(stream, why);
     if (err != ERR_OK) {
@@ -588,12 +486,12 @@ fc_room_stream_close(struct fc_room_stream **stream)
     if (*stream == NULL) {
         return;
     }
+    // First the flag, then the call: a call that begins in between sees the flag.
+    fc_room_inbox_close(&(*stream)->inbox);
     pthread_mutex_lock(&(*stream)->mutex);
-    (*stream)->locked.is_closing = true;
     if ((*stream)->locked.call != NULL) {
         rpc_unary_cancel((*stream)->locked.call);
     }
-    pthread_cond_broadcast(&(*stream)->changed);
     pthread_mutex_unlock(&(*stream)->mutex);
     pthread_join((*stream)->thread, NULL);
     stream_free(stream);

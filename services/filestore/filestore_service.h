@@ -9,16 +9,11 @@
 
 #include "base/err.h"
 #include "rpc/rpc_server.h"
+#include "services/filestore/filestore_core.h"
 #include "services/store/blob.h"
 #include "services/store/store.h"
 
 struct filestore_service;
-
-// A room, as the service that keeps rooms names it.
-struct filestore_room {
-    uint8_t room_id[16];
-    char name[65];
-};
 
 // What is known of a file that is shared with a room.
 struct filestore_shared_file {

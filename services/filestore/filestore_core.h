@@ -1,0 +1,163 @@
+// The decisions of the FileStore: plans of uploads, which chunks have arrived, versions of names, who may read what.
+//
+// It works on the database only; content is the blob store's, the wire is filestore_service.c's. All functions with a
+// store_tx run on the thread of that transaction; the others on any.
+#ifndef FILESTORE_FILESTORE_CORE_H
+#define FILESTORE_FILESTORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "services/store/store.h"
+
+enum {
+    FILESTORE_ID_BYTES = 16,
+    FILESTORE_NAME_BYTES = 1025,     // with its NUL
+    FILESTORE_OWNER_NAME_BYTES = 65, // with its NUL
+    FILESTORE_CHUNK_MIN_BYTES = 256 * 1024,
+    FILESTORE_CHUNK_MAX_BYTES = 8 * 1024 * 1024,
+    FILESTORE_CHUNKS_WANTED = 256,
+    FILESTORE_BITMAP_MAX_BYTES = 4 * 1024 * 1024, // of SaveResponse.arrived, so that the reply fits into a message
+    FILESTORE_DIGESTS_MAX = 32768,                // segments described by one StatResponse
+    FILESTORE_LIST_MAX = 1000,                    // files in one ListResponse
+    FILESTORE_UPLOADS_PER_USER_MAX = 1000,        // open at once: plans cost the server rows and file names
+};
+
+#define FILESTORE_FILE_MAX_BYTES (UINT64_C(1) << 50)
+#define FILESTORE_UPLOAD_LIFETIME_MS (INT64_C(7) * 24 * 3600 * 1000)
+
+// A room, as the service that keeps rooms names it.
+struct filestore_room {
+    uint8_t room_id[FILESTORE_ID_BYTES];
+    char name[65];
+};
+
+// What the FileStore asks the service that keeps rooms.
+struct filestore_rooms {
+    // The room with this name or id, for a user who is in it. ERR_NOT_FOUND, or ERR_DENIED for one who is not.
+    enum err (*find_member_room)(void *context, struct store_tx *tx, const char *room,
+        const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_room *room_out, struct err_detail *why);
+    enum err (*is_member)(void *context, struct store_tx *tx, const uint8_t room_id[FILESTORE_ID_BYTES],
+        const uint8_t user_id[FILESTORE_ID_BYTES], bool *is_member_out);
+    void *context;
+};
+
+// filestore_file is an upload or, once it is committed, the file of the same id.
+struct filestore_file {
+    uint8_t id[FILESTORE_ID_BYTES];
+    uint8_t owner_id[FILESTORE_ID_BYTES];
+    char owner_name[FILESTORE_OWNER_NAME_BYTES];
+    char name[FILESTORE_NAME_BYTES];
+    bool has_room;
+    struct filestore_room room; // name: empty when it was not asked for, or the reader is not in that room
+    uint64_t size_bytes;
+    uint32_t chunk_bytes;
+    int64_t created_unix_ms; // of the upload, then of the commit
+    bool is_committed;
+    uint8_t md5[DIGEST_MD5_BYTES]; // of a committed one
+    uint8_t sha256[DIGEST_SHA256_BYTES];
+};
+
+struct filestore_chunk {
+    uint8_t md5[DIGEST_MD5_BYTES];
+    uint8_t sha256[DIGEST_SHA256_BYTES];
+};
+
+// filestore_core_migrate creates the tables.
+enum err filestore_core_migrate(struct store *store, struct err_detail *why) ERR_CHECKED;
+
+// Plans.
+
+// filestore_core_chunk_bytes chooses the chunk size for a file: the smallest power of two that makes fewer than
+// FILESTORE_CHUNKS_WANTED chunks, between the limits. A chunk is what is lost when a connection breaks, and what both
+// sides hold in memory several times, so it should be small; each costs a call, a row and a share of two syncs, so
+// there should not be many more than keep a transfer busy and its progress smooth.
+uint32_t filestore_core_chunk_bytes(uint64_t size_bytes);
+
+uint64_t filestore_core_chunk_count(const struct filestore_file *file);
+
+// filestore_core_chunk_size gives the bytes of one chunk: the last one has what is left. ERR_OUT_OF_RANGE.
+enum err filestore_core_chunk_size(const struct filestore_file *file, uint64_t index, uint32_t *size_out) ERR_CHECKED;
+
+// filestore_core_upload_id derives the id from the owner and the request that plans the upload, so that the same
+// request finds the same upload without a table of requests. An empty request_id gives a random id.
+enum err filestore_core_upload_id(const uint8_t owner_id[FILESTORE_ID_BYTES], struct bytes_view request_id,
+    uint8_t id_out[FILESTORE_ID_BYTES]) ERR_CHECKED;
+
+// Uploads.
+
+// filestore_core_find_own finds an upload or file by its id for its owner. ERR_NOT_FOUND also for somebody else's.
+enum err filestore_core_find_own(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
+    const uint8_t owner_id[FILESTORE_ID_BYTES], struct filestore_file *file_out) ERR_CHECKED;
+
+// filestore_core_add_upload records a plan. ERR_EXISTS: it is there already; ERR_LIMIT: too many uploads open.
+enum err filestore_core_add_upload(struct store_tx *tx, const struct filestore_file *file,
+    struct err_detail *why) ERR_CHECKED;
+
+// filestore_core_arrived appends the bitmap of SaveResponse.arrived, without the zero bytes at its end.
+enum err filestore_core_arrived(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
+    struct bytes *bitmap) ERR_CHECKED;
+
+// filestore_core_find_chunk finds what is recorded of a chunk that has arrived. ERR_NOT_FOUND.
+enum err filestore_core_find_chunk(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], uint64_t index,
+    struct filestore_chunk *chunk_out) ERR_CHECKED;
+
+// filestore_core_add_chunk records that a chunk is on disk. Twice with the same digests is no error; with others it is
+// ERR_CONFLICT. ERR_NOT_FOUND: the upload was cancelled meanwhile.
+enum err filestore_core_add_chunk(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], uint64_t index,
+    const struct filestore_chunk *chunk) ERR_CHECKED;
+
+// filestore_core_check_complete: ERR_PRECONDITION names the first chunks that have not arrived.
+enum err filestore_core_check_complete(struct store_tx *tx, const struct filestore_file *file,
+    struct err_detail *why) ERR_CHECKED;
+
+// filestore_core_commit makes an upload the newest version of its name. Done twice it changes nothing.
+// ERR_NOT_FOUND: it was cancelled meanwhile.
+enum err filestore_core_commit(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
+    const uint8_t md5[DIGEST_MD5_BYTES], const uint8_t sha256[DIGEST_SHA256_BYTES], int64_t now_unix_ms) ERR_CHECKED;
+
+// filestore_core_remove_upload forgets an upload and its chunks. ERR_NOT_FOUND: no such upload of this owner;
+// ERR_PRECONDITION: it is committed.
+enum err filestore_core_remove_upload(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
+    const uint8_t owner_id[FILESTORE_ID_BYTES], struct err_detail *why) ERR_CHECKED;
+
+// filestore_core_remove_older_uploads forgets all uploads that were planned before a time.
+enum err filestore_core_remove_older_uploads(struct store_tx *tx, int64_t before_unix_ms) ERR_CHECKED;
+
+// filestore_core_find_any is filestore_core_find_own for the sweep: whoever owns it.
+enum err filestore_core_find_any(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
+    struct filestore_file *file_out) ERR_CHECKED;
+
+// Files. A file that the user may not read is ERR_NOT_FOUND, as one that does not exist.
+
+// filestore_core_find_file finds a file by id in hexadecimal, by name among the user's own, or by "ROOM/NAME", in this
+// order; names mean the newest version. The room's name is filled in.
+enum err filestore_core_find_file(struct store_tx *tx, const struct filestore_rooms *rooms, const char *text,
+    const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_file *file_out) ERR_CHECKED;
+
+// filestore_core_find_readable finds a file by its id. The room's name is left empty.
+enum err filestore_core_find_readable(struct store_tx *tx, const struct filestore_rooms *rooms,
+    const uint8_t id[FILESTORE_ID_BYTES], const uint8_t user_id[FILESTORE_ID_BYTES],
+    struct filestore_file *file_out) ERR_CHECKED;
+
+// filestore_core_find_shared finds a file that is shared with this room.
+enum err filestore_core_find_shared(struct store_tx *tx, const uint8_t room_id[FILESTORE_ID_BYTES],
+    const uint8_t id[FILESTORE_ID_BYTES], struct filestore_file *file_out) ERR_CHECKED;
+
+// filestore_core_digests appends the digests of at most FILESTORE_DIGESTS_MAX segments from `first` on.
+enum err filestore_core_digests(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], uint64_t first,
+    struct bytes *md5s, struct bytes *sha256s) ERR_CHECKED;
+
+// filestore_core_list finds the newest version of every name that begins with prefix, among the user's own files and
+// those shared with each of the user's rooms, ordered by name and then id. It goes on after (after_name, after_id),
+// which are NULL for the first page. At most limit files are written to files_out, which the caller frees;
+// *has_more_out says whether there are others.
+enum err filestore_core_list(struct store_tx *tx, const struct filestore_rooms *rooms,
+    const uint8_t user_id[FILESTORE_ID_BYTES], const char *prefix, const char *after_name, const uint8_t *after_id,
+    size_t limit, struct filestore_file **files_out, size_t *count_out, bool *has_more_out) ERR_CHECKED;
+
+#endif

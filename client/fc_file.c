@@ -1,0 +1,133 @@
+// What is on the server. Moving files is in fc_transfer_upload.c and fc_transfer_download.c.
+#include "client/fc_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "client/fc_transfer_priv.h"
+
+enum {
+    CHUNK_MIN_BYTES = 256 * 1024,
+    CHUNK_MAX_BYTES = 8 * 1024 * 1024,
+};
+
+#define FILE_MAX_BYTES (UINT64_C(1) << 50)
+
+static bool
+copy_text(char *out, size_t capacity, const char *text)
+{
+    size_t size = strlen(text) + 1;
+
+    if (size > capacity) {
+        return false;
+    }
+    memcpy(out, text, size);
+    return true;
+}
+
+static bool
+copy_bytes(uint8_t *out, size_t size, const ProtobufCBinaryData *from)
+{
+    if (from->len != size) {
+        return false;
+    }
+    memcpy(out, from->data, size);
+    return true;
+}
+
+static bool
+is_chunk_size(uint32_t size)
+{
+    return size >= CHUNK_MIN_BYTES && size <= CHUNK_MAX_BYTES && (size & (size - 1)) == 0;
+}
+
+enum err
+fc_file_from_wire(const Fc__Filestore__V1__File *wire, struct fc_file *out, struct err_detail *why)
+{
+    struct fc_file file = {.size_bytes = 0};
+
+    bool is_good =
+        wire != NULL && wire->size_bytes <= FILE_MAX_BYTES && is_chunk_size(wire->chunk_size_bytes) &&
+        copy_bytes(file.id, sizeof(file.id), &wire->id) && copy_bytes(file.md5, sizeof(file.md5), &wire->md5) &&
+        copy_bytes(file.sha256, sizeof(file.sha256), &wire->sha256) &&
+        text_check_file_name(wire->name, NULL) == ERR_OK && copy_text(file.name, sizeof(file.name), wire->name) &&
+        text_check_user_name(wire->owner, NULL) == ERR_OK && copy_text(file.owner, sizeof(file.owner), wire->owner) &&
+        (wire->room[0] == '\0' || text_check_room_name(wire->room, NULL) == ERR_OK) &&
+        copy_text(file.room, sizeof(file.room), wire->room);
+    if (!is_good) {
+        return err_fail(why, ERR_PROTOCOL, "what the server says of a file makes no sense");
+    }
+    file.size_bytes = wire->size_bytes;
+    file.chunk_size_bytes = wire->chunk_size_bytes;
+    file.created_unix_ms = wire->created_at_ms;
+    *out = file;
+    return ERR_OK;
+}
+
+enum err
+fc_file_stat(struct fc_session *session, const char *file, struct fc_file *out, struct err_detail *why)
+{
+    Fc__Filestore__V1__StatRequest request = FC__FILESTORE__V1__STAT_REQUEST__INIT;
+    struct rpc_unary call;
+
+    request.file = (char *)(uintptr_t)file; // protobuf-c has no const; it is only read
+    rpc_unary_init(&call, fc_session_channel(session), &fc__filestore__v1__file_store__descriptor);
+    fc__filestore__v1__file_store__stat(&call.service, &request, NULL, NULL);
+    enum err err = fc_session_finish(&call, why);
+    if (err == ERR_OK) {
+        const Fc__Filestore__V1__StatResponse *response = rpc_unary_response(&call);
+        err = fc_file_from_wire(response->file, out, why);
+    }
+    rpc_unary_deinit(&call);
+    return err;
+}
+
+// each_of_page calls fn for the files of one page. Returns whether to go on, in *is_wanted.
+static enum err
+each_of_page(const Fc__Filestore__V1__ListResponse *page, bool (*fn)(void *context, const struct fc_file *file),
+    void *context, bool *is_wanted, struct err_detail *why)
+{
+    for (size_t i = 0; i < page->n_files && *is_wanted; i++) {
+        struct fc_file file;
+        enum err err = fc_file_from_wire(page->files[i], &file, why);
+        if (err != ERR_OK) {
+            return err;
+        }
+        *is_wanted = fn(context, &file);
+    }
+    return ERR_OK;
+}
+
+enum err
+fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *context, const struct fc_file *file),
+    void *context, struct err_detail *why)
+{
+    char *token = strdup("");
+    bool is_wanted = true;
+    enum err err = token != NULL ? ERR_OK : ERR_NO_MEMORY;
+
+    while (err == ERR_OK && is_wanted) {
+        Fc__Filestore__V1__ListRequest request = FC__FILESTORE__V1__LIST_REQUEST__INIT;
+        struct rpc_unary call;
+
+        request.prefix = (char *)(uintptr_t)prefix;
+        request.page_token = token;
+        rpc_unary_init(&call, fc_session_channel(session), &fc__filestore__v1__file_store__descriptor);
+        fc__filestore__v1__file_store__list(&call.service, &request, NULL, NULL);
+        err = fc_session_finish(&call, why);
+        if (err == ERR_OK) {
+            const Fc__Filestore__V1__ListResponse *page = rpc_unary_response(&call);
+            err = each_of_page(page, fn, context, &is_wanted, why);
+            free(token);
+            token = strdup(page->next_page_token);
+            is_wanted = is_wanted && page->next_page_token[0] != '\0';
+        }
+        rpc_unary_deinit(&call);
+        if (err == ERR_OK && token == NULL) {
+            err = ERR_NO_MEMORY;
+        }
+    }
+    free(token);
+    return err;
+}

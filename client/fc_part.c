@@ -1,0 +1,202 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "client/fc_part_priv.h"
+
+static enum err
+set_paths(struct fc_part *part, const char *path, struct err_detail *why)
+{
+    int path_size = snprintf(part->path, sizeof(part->path), "%s", path);
+    int part_size = snprintf(part->part_path, sizeof(part->part_path), "%s.part", path);
+
+    if (path_size <= 0 || part_size >= (int)sizeof(part->part_path)) {
+        return err_fail(why, ERR_INVALID, "\"%s\" is not a path that a file can have", path);
+    }
+    return ERR_OK;
+}
+
+static enum err
+check_target(const struct fc_part *part, struct err_detail *why)
+{
+    struct stat target;
+
+    if (lstat(part->path, &target) != 0) {
+        return ERR_OK; // not there; any other trouble shows when .part is made
+    }
+    if (S_ISDIR(target.st_mode)) {
+        return err_fail(why, ERR_INVALID, "\"%s\" is a folder: name a file in it", part->path);
+    }
+    if (!part->is_replacing) {
+        return err_fail(why, ERR_EXISTS, "there is a file \"%s\" already", part->path);
+    }
+    return ERR_OK;
+}
+
+// remove_leftover removes a .part that a killed download has left, and nothing else.
+static enum err
+remove_leftover(const struct fc_part *part, uint64_t size_bytes, struct err_detail *why)
+{
+    struct stat found;
+    enum err err = ERR_OK;
+
+    int fd = open(part->part_path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        return ERR_OK;
+    }
+    if (fd < 0 || fstat(fd, &found) != 0 || !S_ISREG(found.st_mode) || found.st_uid != geteuid() ||
+        (found.st_size != 0 && (uint64_t)found.st_size != size_bytes)) {
+        err = err_fail(why, ERR_EXISTS, "\"%s\" is in the way: move or remove it", part->part_path);
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        err = err_fail(why, ERR_BUSY, "another download is writing \"%s\"", part->part_path);
+    } else if (unlink(part->part_path) != 0) {
+        int error_number = errno;
+        err = err_fail(why, err_from_errno(error_number), "cannot remove \"%s\": %s", part->part_path,
+            strerror(error_number));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return err;
+}
+
+static enum err
+no_space(const struct fc_part *part, uint64_t size_bytes, struct err_detail *why)
+{
+    struct statvfs disk;
+
+    if (fstatvfs(part->fd, &disk) != 0) {
+        return err_fail(why, ERR_NO_SPACE, "there is no room for the %llu bytes of \"%s\"",
+            (unsigned long long)size_bytes, part->path);
+    }
+    return err_fail(why, ERR_NO_SPACE, "\"%s\" needs %llu bytes, but the disk has %llu free: make room and try again",
+        part->path, (unsigned long long)size_bytes, (unsigned long long)disk.f_bavail * disk.f_frsize);
+}
+
+// reserve takes the room at once, so that a full disk is told before anything is transferred.
+static enum err
+reserve(const struct fc_part *part, uint64_t size_bytes, struct err_detail *why)
+{
+    if (size_bytes == 0) {
+        return ERR_OK;
+    }
+    int result = fallocate(part->fd, 0, 0, (off_t)size_bytes);
+    if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+        result = ftruncate(part->fd, (off_t)size_bytes);
+    }
+    if (result == 0) {
+        return ERR_OK;
+    }
+    int error_number = errno;
+    if (error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG) {
+        return no_space(part, size_bytes, why);
+    }
+    return err_fail(why, err_from_errno(error_number), "cannot make \"%s\": %s", part->part_path,
+        strerror(error_number));
+}
+
+enum err
+fc_part_create(struct fc_part *part, const char *path, uint64_t size_bytes, bool is_replacing, struct err_detail *why)
+{
+    part->fd = -1;
+    part->is_replacing = is_replacing;
+    enum err err = set_paths(part, path, why);
+    if (err == ERR_OK) {
+        err = check_target(part, why);
+    }
+    if (err == ERR_OK) {
+        err = remove_leftover(part, size_bytes, why);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    part->fd = open(part->part_path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (part->fd < 0) {
+        int error_number = errno;
+        return err_fail(why, err_from_errno(error_number), "cannot make \"%s\": %s", part->part_path,
+            strerror(error_number));
+    }
+    // Tells other downloads that somebody is at work. A file system without locks only loses that.
+    (void)flock(part->fd, LOCK_EX | LOCK_NB);
+    err = reserve(part, size_bytes, why);
+    if (err != ERR_OK) {
+        fc_part_abort(part);
+    }
+    return err;
+}
+
+// rename_new gives .part its name unless that is taken.
+static int
+rename_new(const struct fc_part *part)
+{
+    int result = renameat2(AT_FDCWD, part->part_path, AT_FDCWD, part->path, RENAME_NOREPLACE);
+    if (result != 0 && (errno == EINVAL || errno == ENOSYS)) {
+        // A file system that cannot do it in one step.
+        result = link(part->part_path, part->path);
+        if (result == 0) {
+            (void)unlink(part->part_path);
+        }
+    }
+    return result;
+}
+
+static enum err
+sync_folder(const struct fc_part *part, struct err_detail *why)
+{
+    char folder[FC_PART_PATH_MAX_BYTES];
+    const char *slash = strrchr(part->path, '/');
+    size_t size = slash == NULL ? 0 : (size_t)(slash - part->path);
+
+    if (slash == NULL) {
+        memcpy(folder, ".", 2);
+    } else if (size == 0) {
+        memcpy(folder, "/", 2);
+    } else {
+        memcpy(folder, part->path, size);
+        folder[size] = '\0';
+    }
+    enum err err = file_sync_dir(folder);
+    if (err != ERR_OK) {
+        return err_fail(why, err, "\"%s\" is whole, but may be gone after a power failure: its folder cannot be synced",
+            part->path);
+    }
+    return ERR_OK;
+}
+
+enum err
+fc_part_finish(struct fc_part *part, struct err_detail *why)
+{
+    if (fsync(part->fd) != 0) {
+        int error_number = errno;
+        return err_fail(why, err_from_errno(error_number), "cannot write \"%s\" to the disk: %s", part->part_path,
+            strerror(error_number));
+    }
+    int result = part->is_replacing ? rename(part->part_path, part->path) : rename_new(part);
+    if (result != 0) {
+        int error_number = errno;
+        if (error_number == EEXIST) {
+            return err_fail(why, ERR_EXISTS, "a file \"%s\" has appeared meanwhile", part->path);
+        }
+        return err_fail(why, err_from_errno(error_number), "cannot rename \"%s\": %s", part->part_path,
+            strerror(error_number));
+    }
+    close(part->fd);
+    part->fd = -1;
+    return sync_folder(part, why);
+}
+
+void
+fc_part_abort(struct fc_part *part)
+{
+    if (part->fd >= 0) {
+        (void)unlink(part->part_path);
+        close(part->fd);
+        part->fd = -1;
+    }
+}

@@ -27,7 +27,8 @@ struct rpc_transport_ops {
     void (*close)(void *transport, unsigned linger_ms);
 };
 
-// rpc_peer_new counts against max_connections: ERR_LIMIT. address is copied, for logs.
+// rpc_peer_new counts against max_connections: ERR_LIMIT. ERR_CLOSED: the server drains. address is copied, for logs.
+// Of the functions below a listener calls one at a time for a peer; each receive is followed by a batch_end.
 enum err rpc_peer_new(struct rpc_server *server, const struct rpc_transport_ops *ops, void *transport,
     const char *address, struct rpc_peer **out) ERR_CHECKED;
 

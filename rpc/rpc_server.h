@@ -1,8 +1,8 @@
 // The server: listeners, services, dispatch, limits.
 //
-// What comes in is checked in this order, and refused by the first that fails: size, frame, method, the method's rule
-// (token, largest request), limits on calls in flight, deadline, message. Only then a handler runs, on one of the
-// worker threads. Workers take turns among connections, a batch from each, so that no connection with many calls
+// What comes in is checked in this order, and refused by the first that fails: size, limits on calls in flight, frame,
+// method, the method's rule (token, largest request), deadline, message. Only then a handler runs, on one of the worker
+// threads. Workers take turns among connections, a batch from each, so that no connection with many calls
 // outstanding holds up the others.
 #ifndef RPC_SERVER_H
 #define RPC_SERVER_H

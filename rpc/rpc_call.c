@@ -1,0 +1,325 @@
+// A call on the server: its memory and its answer.
+//
+// One thread has a call at a time: the listener's, then a worker, then whoever answers. The answer frees it, except
+// that a call answered inside its handler lives until the handler has returned.
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "rpc/rpc_call_priv.h"
+#include "rpc/rpc_frame.h"
+#include "rpc/rpc_message.h"
+#include "rpc/rpc_server_priv.h"
+#include "rpc/rpc_status.h"
+
+#include "fc/rpc/v1/rpc.pb-c.h"
+
+enum {
+    WORD_BYTES = 4,
+    WORD_LAST_BIT = 0x80, // in the first byte of the request id, and of no hop before it
+};
+
+// The batch that the worker on this thread has in hand.
+static _Thread_local struct rpc_batch *batch_here;
+
+void
+rpc_batch_enter(struct rpc_batch *batch)
+{
+    batch_here = batch;
+}
+
+void
+rpc_batch_leave(void)
+{
+    batch_here = NULL;
+}
+
+size_t
+rpc_call_find_route(struct bytes_view data)
+{
+    for (size_t i = 0; i < RPC_ROUTE_MAX_WORDS && (i + 1) * WORD_BYTES <= data.size; i++) {
+        if ((data.data[i * WORD_BYTES] & WORD_LAST_BIT) != 0) {
+            return (i + 1) * WORD_BYTES;
+        }
+    }
+    return 0;
+}
+
+enum err
+rpc_call_new(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, struct bytes *large,
+    uint64_t arrived_ms, struct rpc_call **out)
+{
+    size_t copied_bytes = large == NULL ? data.size : 0;
+    struct rpc_call *call = malloc(sizeof(*call) + copied_bytes);
+    if (call == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    // Member by member, since clearing the identity in each call would cost more than all the rest.
+    const uint8_t *held = data.data;
+    call->held_bytes = sizeof(*call) + data.size;
+    call->large = (struct bytes){0};
+    if (large != NULL) {
+        call->large = *large;
+        *large = (struct bytes){0};
+        call->held_bytes = sizeof(*call) + call->large.capacity;
+    } else {
+        memcpy(call->small, data.data, data.size);
+        held = call->small;
+    }
+    call->peer = peer;
+    call->route = bytes_view_of(held, route_bytes);
+    call->frame = bytes_view_of(held + route_bytes, data.size - route_bytes);
+    call->deadline_ms = arrived_ms;
+    call->request_id = bytes_view_of(NULL, 0);
+    call->has_identity = false;
+    arena_init(&call->arena, rpc_message_arena_limit(call->frame.size));
+    *out = call;
+    return ERR_OK;
+}
+
+void
+rpc_call_free(struct rpc_call *call)
+{
+    arena_deinit(&call->arena);
+    bytes_free(&call->large);
+    free(call);
+}
+
+const struct rpc_identity *
+rpc_call_identity(const struct rpc_call *call)
+{
+    return call->has_identity ? &call->identity : NULL;
+}
+
+struct bytes_view
+rpc_call_request_id(const struct rpc_call *call)
+{
+    return call->request_id;
+}
+
+uint64_t
+rpc_call_deadline_ms(const struct rpc_call *call)
+{
+    return call->deadline_ms;
+}
+
+bool
+rpc_call_is_late(const struct rpc_call *call)
+{
+    return clock_monotonic_ms() >= call->deadline_ms;
+}
+
+bool
+rpc_call_is_cancelled(const struct rpc_call *call)
+{
+    return atomic_load_explicit(&call->peer->is_closed, memory_order_acquire) || rpc_call_is_late(call);
+}
+
+void
+rpc_call_end(struct rpc_call *call)
+{
+    struct rpc_batch *batch = batch_here;
+    struct rpc_peer *peer = call->peer;
+    size_t held_bytes = call->held_bytes;
+    bool is_of_batch = batch != NULL && batch->peer == peer;
+    if (is_of_batch && batch->current == call) {
+        batch->is_current_answered = true;
+    } else {
+        rpc_call_free(call);
+    }
+    if (is_of_batch) {
+        batch->ended_calls++;
+        batch->ended_bytes += held_bytes;
+    } else {
+        rpc_peer_settle(peer, 1, held_bytes);
+    }
+}
+
+static bool
+is_answered_already(const struct rpc_call *call)
+{
+    bool is_twice = batch_here != NULL && batch_here->current == call && batch_here->is_current_answered;
+    assert(!is_twice && "a handler answers once");
+    return is_twice;
+}
+
+// send_frame packs a frame and queues it behind its route. The caller's buffer is used for packing only.
+static enum err
+send_frame(struct rpc_peer *peer, struct bytes_view route, const Fc__Rpc__V1__ResponseHeader *header,
+    const ProtobufCMessage *message, struct bytes *buffer, bool is_last, bool *can_go_on_out)
+{
+    bytes_clear(buffer);
+    enum err err = rpc_frame_append(buffer, 0, &header->base, message);
+    if (err != ERR_OK) {
+        return err;
+    }
+    const struct bytes_view parts[] = {route, bytes_as_view(buffer)};
+    *can_go_on_out = rpc_peer_send(peer, parts, sizeof(parts) / sizeof(parts[0]), is_last);
+    return ERR_OK;
+}
+
+// respond sends the reply of a call; inside a batch without flushing, since the batch does that at its end.
+static enum err
+respond(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const ProtobufCMessage *message)
+{
+    struct rpc_batch *batch = batch_here;
+    bool can_go_on = true;
+    if (batch != NULL && batch->peer == call->peer) {
+        enum err err = send_frame(call->peer, call->route, header, message, &batch->reply, false, &can_go_on);
+        batch->is_stopped = batch->is_stopped || !can_go_on;
+        return err;
+    }
+    struct bytes buffer = {0};
+    enum err err = send_frame(call->peer, call->route, header, message, &buffer, true, &can_go_on);
+    bytes_free(&buffer);
+    return err;
+}
+
+// What an error reply is built from; it must live until the reply is packed.
+struct failure {
+    Fc__Rpc__V1__ResponseHeader header;
+    Fc__Rpc__V1__Detail detail;
+    Fc__Rpc__V1__Detail *details[1];
+    uint8_t info[RPC_REASON_MAX_BYTES + 32]; // an encoded ErrorInfo without `field`
+    char type[32];
+    char message[ERR_DETAIL_MAX_BYTES];
+    char reason[RPC_REASON_MAX_BYTES];
+};
+
+// copy_text copies text that fits, and cuts where a character ends: the reader refuses what is not UTF-8.
+static void
+copy_text(char *out, size_t out_bytes, const char *text)
+{
+    size_t size = strnlen(text, out_bytes - 1);
+    memcpy(out, text, size);
+    // The explanation may have been cut inside a character before it came here, so at most 3 bytes are too many.
+    for (size_t cut = 0; cut < 4 && cut <= size; cut++) {
+        if (text_is_utf8(bytes_view_of(out, size - cut))) {
+            out[size - cut] = '\0';
+            return;
+        }
+    }
+    for (size_t i = 0; i < size; i++) {
+        out[i] = (out[i] & 0x80) != 0 ? '?' : out[i];
+    }
+    out[size] = '\0';
+}
+
+static void
+build_failure(struct failure *failure, enum err code, const char *message, const char *reason, uint32_t retry_after_ms)
+{
+    fc__rpc__v1__response_header__init(&failure->header);
+    copy_text(failure->message, sizeof(failure->message), message);
+    failure->header.code = (Fc__Rpc__V1__Code)rpc_code_from_err(code);
+    failure->header.message = failure->message;
+    if (reason == NULL && retry_after_ms == 0) {
+        return;
+    }
+    Fc__Rpc__V1__ErrorInfo info = FC__RPC__V1__ERROR_INFO__INIT;
+    copy_text(failure->reason, sizeof(failure->reason), reason != NULL ? reason : "");
+    info.reason = failure->reason;
+    info.retry_after_ms = retry_after_ms;
+    fc__rpc__v1__detail__init(&failure->detail);
+    copy_text(failure->type, sizeof(failure->type), fc__rpc__v1__error_info__descriptor.name);
+    failure->detail.type = failure->type;
+    assert(fc__rpc__v1__error_info__get_packed_size(&info) <= sizeof(failure->info));
+    failure->detail.value.data = failure->info;
+    failure->detail.value.len = fc__rpc__v1__error_info__pack(&info, failure->info);
+    failure->details[0] = &failure->detail;
+    failure->header.details = failure->details;
+    failure->header.n_details = 1;
+}
+
+bool
+rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err code, const char *message)
+{
+    struct failure failure;
+    struct bytes buffer = {0};
+    bool can_go_on = true;
+    build_failure(&failure, code, message, NULL, 0);
+    if (send_frame(peer, route, &failure.header, NULL, &buffer, false, &can_go_on) != ERR_OK) {
+        // Without memory for a reply of some bytes, the caller had better learn it from the connection.
+        rpc_peer_close(peer, 0);
+    }
+    bytes_free(&buffer);
+    return can_go_on;
+}
+
+void
+rpc_call_fail_now(struct rpc_call *call, enum err code, const char *message, const char *reason,
+    uint32_t retry_after_ms)
+{
+    struct failure failure;
+    build_failure(&failure, code, message, reason, retry_after_ms);
+    if (respond(call, &failure.header, NULL) != ERR_OK) {
+        rpc_peer_close(call->peer, 0);
+    }
+    rpc_call_end(call);
+}
+
+static void
+fail_late(struct rpc_call *call)
+{
+    rpc_call_fail_now(call, ERR_TIMEOUT, "the answer was ready after the deadline of the call", NULL, 0);
+}
+
+void
+rpc_call_fail_detail(struct rpc_call *call, enum err code, const struct err_detail *why, const char *reason,
+    uint32_t retry_after_ms)
+{
+    if (is_answered_already(call)) {
+        return;
+    }
+    assert(code != ERR_OK);
+    if (code == ERR_OK) {
+        code = ERR_INTERNAL;
+    }
+    if (rpc_call_is_late(call)) {
+        fail_late(call);
+        return;
+    }
+    rpc_call_fail_now(call, code, err_message(why, code), reason, retry_after_ms);
+}
+
+void
+rpc_call_fail(struct rpc_call *call, enum err code, const char *format, ...)
+{
+    struct err_detail why;
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(why.message, sizeof(why.message), format, arguments);
+    va_end(arguments);
+    rpc_call_fail_detail(call, code, &why, NULL, 0);
+}
+
+void
+rpc_call_answer(const ProtobufCMessage *response, void *closure_data)
+{
+    struct rpc_call *call = closure_data;
+    if (is_answered_already(call)) {
+        return;
+    }
+    if (rpc_call_is_late(call)) {
+        fail_late(call);
+        return;
+    }
+    if (response == NULL) {
+        log_error("RPC-REPLY-MISSING", NULL, "method %s answered without a response", call->method->name);
+        rpc_call_fail_now(call, ERR_INTERNAL, "the method gave no response", NULL, 0);
+        return;
+    }
+    static const Fc__Rpc__V1__ResponseHeader ok = FC__RPC__V1__RESPONSE_HEADER__INIT;
+    enum err err = respond(call, &ok, response);
+    if (err != ERR_OK) {
+        log_error("RPC-REPLY-UNSENDABLE", NULL, "a response of %s: %s", call->method->name, err_sentence(err));
+        rpc_call_fail_now(call, ERR_INTERNAL, "the response cannot be sent, because it is too large or memory is short",
+            NULL, 0);
+        return;
+    }
+    rpc_call_end(call);
+}

@@ -1,0 +1,95 @@
+// For the server's side of rpc/ only: a call, and the batch in which a worker runs it.
+#ifndef RPC_CALL_PRIV_H
+#define RPC_CALL_PRIV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "rpc/rpc_call.h"
+
+struct rpc_method;
+struct rpc_peer;
+
+enum {
+    RPC_ROUTE_MAX_WORDS = 16, // hops that a request may have made, with its request id
+};
+
+struct rpc_call {
+    STAILQ_ENTRY(rpc_call) link;
+    struct rpc_peer *peer;           // a reference, once it is waiting
+    const struct rpc_method *method; // once it has been found
+    struct bytes_view route;         // what goes back in front of the reply: hops and request id
+    struct bytes_view frame;
+    struct bytes large;   // holds both when they are large
+    size_t held_bytes;    // what it counts for in received_bytes
+    uint64_t deadline_ms; // when it arrived, until its header has been read
+    struct bytes_view request_id;
+    struct arena arena; // header and request
+    bool has_identity;
+    struct rpc_identity identity;
+    uint8_t small[]; // holds route and frame when they are small
+};
+STAILQ_HEAD(rpc_call_list, rpc_call);
+
+// The token that a peer sent last and whose it is.
+struct rpc_token_cache {
+    uint8_t token[RPC_TOKEN_MAX_BYTES];
+    size_t token_bytes;  // 0: none
+    unsigned generation; // of server->token_generation when it was checked
+    struct rpc_identity identity;
+};
+
+// What a worker has in hand: calls of one peer, whose replies leave together. Only on its thread.
+struct rpc_batch {
+    struct rpc_peer *peer;
+    struct rpc_call *current;
+    bool is_current_answered;
+    bool is_stopped; // too many reply bytes wait: the rest of the calls has to
+    size_t ended_calls;
+    size_t ended_bytes;
+    struct rpc_token_cache token;
+    struct bytes reply; // kept for its memory
+};
+
+// rpc_call_find_route says how many bytes of a REQ peer's message come before the frame: words until one has the high
+// bit set. 0 when there is no such word.
+size_t rpc_call_find_route(struct bytes_view data);
+
+// rpc_call_new copies data, or takes it when `large` holds it. ERR_NO_MEMORY.
+enum err rpc_call_new(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, struct bytes *large,
+    uint64_t arrived_ms, struct rpc_call **out) ERR_CHECKED;
+
+// rpc_call_free frees the memory and settles nothing.
+void rpc_call_free(struct rpc_call *call);
+
+// rpc_call_answer is the closure that handlers are given.
+void rpc_call_answer(const ProtobufCMessage *response, void *closure_data);
+
+// rpc_call_fail_now answers with an error, also when the deadline has passed.
+void rpc_call_fail_now(struct rpc_call *call, enum err code, const char *message, const char *reason,
+    uint32_t retry_after_ms);
+
+// rpc_call_end gives up a call that was answered or needs no answer. Its memory goes at once, except that of the call
+// whose handler runs on this thread: that goes when the handler has returned.
+void rpc_call_end(struct rpc_call *call);
+
+bool rpc_call_is_late(const struct rpc_call *call);
+
+// rpc_call_run checks a call and runs its handler, or refuses it.
+void rpc_call_run(struct rpc_batch *batch, struct rpc_call *call);
+
+// rpc_call_refuse answers a message that never became a call. Returns as rpc_peer_send.
+bool rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err code, const char *message);
+
+// rpc_batch_enter makes the batch the one of this thread, so that answers given on it are gathered; rpc_batch_leave
+// ends that.
+void rpc_batch_enter(struct rpc_batch *batch);
+void rpc_batch_leave(void);
+
+#endif

@@ -1,0 +1,209 @@
+// From a received call to its handler: every check that comes before it.
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "rpc/rpc_frame.h"
+#include "rpc/rpc_message.h"
+#include "rpc/rpc_server_priv.h"
+
+#include "fc/rpc/v1/rpc.pb-c.h"
+
+enum {
+    METHOD_NAME_MAX_BYTES = 255,
+};
+
+static enum err
+check_header(const Fc__Rpc__V1__RequestHeader *header, struct err_detail *why)
+{
+    if (header->request_id.len != 0 && header->request_id.len != RPC_REQUEST_ID_BYTES) {
+        return err_fail(why, ERR_INVALID, "a request id has %d bytes, and this one %zu", RPC_REQUEST_ID_BYTES,
+            header->request_id.len);
+    }
+    if (header->n_metadata > RPC_METADATA_MAX_ENTRIES) {
+        return err_fail(why, ERR_LIMIT, "a call carries at most %d entries of metadata, and this one %zu",
+            RPC_METADATA_MAX_ENTRIES, header->n_metadata);
+    }
+    size_t metadata_bytes = 0;
+    for (size_t i = 0; i < header->n_metadata; i++) {
+        metadata_bytes += strlen(header->metadata[i]->key) + header->metadata[i]->value.len;
+    }
+    if (metadata_bytes > RPC_METADATA_MAX_BYTES) {
+        return err_fail(why, ERR_LIMIT, "a call carries at most %d bytes of metadata, and this one %zu",
+            RPC_METADATA_MAX_BYTES, metadata_bytes);
+    }
+    return ERR_OK;
+}
+
+static enum err
+read_frame(struct rpc_call *call, struct rpc_frame *frame, Fc__Rpc__V1__RequestHeader **header_out,
+    struct err_detail *why)
+{
+    enum err err = rpc_frame_parse(call->frame, frame);
+    if (err == ERR_VERSION) {
+        return err_fail(why, err, "this server speaks version %d of the frame, and this one has version %u",
+            RPC_FRAME_VERSION, call->frame.data[0]);
+    }
+    if (err == ERR_TOO_BIG) {
+        return err_fail(why, err, "the header of a call has at most %d bytes", RPC_HEADER_MAX_BYTES);
+    }
+    if (err != ERR_OK) {
+        return err_fail(why, err, "the frame is shorter than it says");
+    }
+    if (frame->flags != 0) {
+        return err_fail(why, ERR_UNIMPLEMENTED, "this server knows no frame with flags 0x%02x", frame->flags);
+    }
+    ProtobufCMessage *header = NULL;
+    err = rpc_message_unpack(&fc__rpc__v1__request_header__descriptor, frame->header, &call->arena, &header, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    *header_out = (Fc__Rpc__V1__RequestHeader *)header;
+    return check_header(*header_out, why);
+}
+
+static enum err
+find_method(struct rpc_call *call, const char *name, struct err_detail *why)
+{
+    const struct rpc_method_table *methods = &call->peer->server->methods;
+    struct bytes_view view = bytes_view_of_text(name);
+    call->method = view.size <= METHOD_NAME_MAX_BYTES ? rpc_method_table_find(methods, view) : NULL;
+    if (call->method != NULL) {
+        return ERR_OK;
+    }
+    const char *slash = strrchr(name, '/');
+    if (view.size == 0 || view.size > METHOD_NAME_MAX_BYTES || slash == NULL) {
+        return err_fail(why, ERR_UNIMPLEMENTED, "a method is named as \"package.Service/Method\" in 1 to %d bytes",
+            METHOD_NAME_MAX_BYTES);
+    }
+    struct bytes_view service = bytes_view_of(name, (size_t)(slash - name));
+    if (rpc_method_table_has_service(methods, service)) {
+        return err_fail(why, ERR_UNIMPLEMENTED, "service %.*s has no method \"%s\"", (int)service.size, name,
+            slash + 1);
+    }
+    return err_fail(why, ERR_UNIMPLEMENTED, "this server has no service \"%.*s\"", (int)service.size, name);
+}
+
+// authenticate asks whose token it is, unless the peer's last call carried the same one.
+static enum err
+authenticate(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view token, struct err_detail *why)
+{
+    struct rpc_server *server = call->peer->server;
+    struct rpc_token_cache *known = &batch->token;
+    if (token.size == 0) {
+        return err_fail(why, ERR_UNAUTHENTICATED, "%s needs a login token", call->method->name);
+    }
+    if (token.size > RPC_TOKEN_MAX_BYTES) {
+        return err_fail(why, ERR_UNAUTHENTICATED, "this is no login token");
+    }
+    // Read before asking: a revocation meanwhile then makes the answer old at once.
+    unsigned generation = atomic_load_explicit(&server->token_generation, memory_order_acquire);
+    if (known->generation == generation &&
+        bytes_view_equal_secret(token, bytes_view_of(known->token, known->token_bytes)) &&
+        clock_unix_ms() < known->identity.expires_unix_ms) {
+        return ERR_OK;
+    }
+    memset(known, 0, sizeof(*known));
+    enum err err = server->options.authenticate(server->options.authenticate_context, token, &known->identity);
+    if (err != ERR_OK) {
+        memset(known, 0, sizeof(*known));
+        return err == ERR_UNAUTHENTICATED
+                   ? err_fail(why, err, "the login token is unknown, expired or revoked; log in again")
+                   : err;
+    }
+    memcpy(known->token, token.data, token.size);
+    known->token_bytes = token.size;
+    known->generation = generation;
+    rpc_peer_remember_token(call->peer, known);
+    return ERR_OK;
+}
+
+static enum err
+check_rule(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view token, size_t request_bytes,
+    struct err_detail *why)
+{
+    const struct rpc_method *method = call->method;
+    if (method->access != RPC_ACCESS_PUBLIC) {
+        enum err err = authenticate(call, batch, token, why);
+        if (err != ERR_OK) {
+            return err;
+        }
+        call->identity = batch->token.identity;
+        call->has_identity = true;
+    }
+    if (method->access == RPC_ACCESS_ADMIN && !call->identity.is_admin) {
+        return err_fail(why, ERR_DENIED, "%s is for administrators", method->name);
+    }
+    if (request_bytes > method->max_request_bytes) {
+        return err_fail(why, ERR_TOO_BIG, "a request of %s has at most %zu bytes, and this one %zu", method->name,
+            method->max_request_bytes, request_bytes);
+    }
+    return ERR_OK;
+}
+
+static enum err
+set_deadline(struct rpc_call *call, uint32_t timeout_ms, struct err_detail *why)
+{
+    if (timeout_ms == 0) {
+        timeout_ms = RPC_TIMEOUT_DEFAULT_MS;
+    } else if (timeout_ms > RPC_TIMEOUT_MAX_MS) {
+        timeout_ms = RPC_TIMEOUT_MAX_MS;
+    }
+    call->deadline_ms += timeout_ms; // from when it arrived
+    if (rpc_call_is_late(call)) {
+        return err_fail(why, ERR_TIMEOUT, "the call waited for longer than its %" PRIu32 " ms and was not started",
+            timeout_ms);
+    }
+    return ERR_OK;
+}
+
+// prepare makes every check that comes before a handler, in the order that rpc_server.h promises.
+static enum err
+prepare(struct rpc_call *call, struct rpc_batch *batch, ProtobufCMessage **request_out, struct err_detail *why)
+{
+    struct rpc_frame frame;
+    Fc__Rpc__V1__RequestHeader *header = NULL;
+    enum err err = read_frame(call, &frame, &header, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    call->request_id = bytes_view_of(header->request_id.data, header->request_id.len);
+    err = find_method(call, header->method, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = check_rule(call, batch, bytes_view_of_text(header->token), frame.message.size, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = set_deadline(call, header->timeout_ms, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    return rpc_message_unpack(call->method->input, frame.message, &call->arena, request_out, why);
+}
+
+void
+rpc_call_run(struct rpc_batch *batch, struct rpc_call *call)
+{
+    struct err_detail why;
+    ProtobufCMessage *request = NULL;
+    why.message[0] = '\0';
+    batch->current = call;
+    batch->is_current_answered = false;
+    if (atomic_load_explicit(&call->peer->is_closed, memory_order_acquire)) {
+        rpc_call_end(call);
+    } else {
+        enum err err = prepare(call, batch, &request, &why);
+        if (err == ERR_OK) {
+            call->method->service->invoke(call->method->service, call->method->index, request, rpc_call_answer, call);
+        } else {
+            rpc_call_fail_now(call, err, err_message(&why, err), NULL, 0);
+        }
+    }
+    // Unless it was answered here it belongs to whoever answers it, and may be gone.
+    batch->current = NULL;
+    if (batch->is_current_answered) {
+        rpc_call_free(call);
+    }
+}

@@ -1,0 +1,287 @@
+// The server's life: services, listeners, the limits in all, and the way to its end.
+//
+// The end, in order: refuse new calls and stop accepting; wait for the calls in flight; close the connections, which
+// writes what they are owed; free the listeners, after which no peer has a connection; end the workers and the timers.
+// What is still referred to (calls that nobody has answered yet, feeds not yet released) keeps the memory, and nothing
+// else.
+#include "rpc/rpc_server.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "rpc/rpc_server_priv.h"
+
+enum {
+    DEFAULT_WORKER_THREADS = 4,
+    DEFAULT_MAX_CONNECTIONS = 10000,
+    DEFAULT_MAX_CALLS_PER_CONNECTION = 1024,
+    DEFAULT_MAX_CALLS = 16384,
+    DEFAULT_MAX_RECEIVED_BYTES = 256 * 1024 * 1024,
+    DEFAULT_MAX_REPLY_BYTES = 16 * 1024 * 1024,
+    // For the last replies to reach a client that reads, when draining has any patience at all.
+    LINGER_MS = 1000,
+};
+
+// The transports, by the beginning of their URLs.
+static const struct scheme {
+    const char *prefix;
+    enum err (*listen)(struct rpc_server *server, const char *url, char *bound_url_out, void **listener_out,
+        struct err_detail *why);
+    const struct rpc_listener_ops *ops;
+} schemes[] = {
+    {"http://", rpc_web_listen, &rpc_web_listener_ops},
+};
+
+void
+rpc_server_hold(struct rpc_server *server)
+{
+    atomic_fetch_add_explicit(&server->references, 1, memory_order_relaxed);
+}
+
+void
+rpc_server_release(struct rpc_server *server)
+{
+    if (atomic_fetch_sub_explicit(&server->references, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    rpc_method_table_deinit(&server->methods);
+    pthread_mutex_destroy(&server->feeds_mutex);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->mutex);
+    pthread_cond_destroy(&server->run.wake);
+    pthread_mutex_destroy(&server->run.mutex);
+    free(server);
+}
+
+static void
+set_default(size_t *option, size_t value)
+{
+    if (*option == 0) {
+        *option = value;
+    }
+}
+
+static void
+init_locks(struct rpc_server *server)
+{
+    // With these attributes none of them can fail on Linux.
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&server->changed, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    (void)pthread_cond_init(&server->run.wake, NULL);
+    (void)pthread_mutex_init(&server->run.mutex, NULL);
+    (void)pthread_mutex_init(&server->mutex, NULL);
+    (void)pthread_mutex_init(&server->feeds_mutex, NULL);
+}
+
+enum err
+rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out)
+{
+    struct rpc_server *server = calloc(1, sizeof(*server));
+    if (server == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    server->options = *options;
+    if (server->options.worker_threads == 0) {
+        server->options.worker_threads = DEFAULT_WORKER_THREADS;
+    }
+    set_default(&server->options.max_connections, DEFAULT_MAX_CONNECTIONS);
+    set_default(&server->options.max_calls_per_connection, DEFAULT_MAX_CALLS_PER_CONNECTION);
+    set_default(&server->options.max_calls, DEFAULT_MAX_CALLS);
+    set_default(&server->options.max_received_bytes, DEFAULT_MAX_RECEIVED_BYTES);
+    set_default(&server->options.max_reply_bytes_per_connection, DEFAULT_MAX_REPLY_BYTES);
+    atomic_init(&server->references, 1);
+    LIST_INIT(&server->listeners);
+    TAILQ_INIT(&server->run.locked.peers);
+    LIST_INIT(&server->locked.peers);
+    TAILQ_INIT(&server->locked.paused);
+    init_locks(server);
+    enum err err = timer_queue_new(&server->timers);
+    if (err == ERR_OK) {
+        err = rpc_workers_start(server);
+    }
+    if (err != ERR_OK) {
+        rpc_server_free(&server);
+        return err;
+    }
+    *out = server;
+    return ERR_OK;
+}
+
+enum err
+rpc_server_add_service(struct rpc_server *server, ProtobufCService *service, const struct rpc_method_rule *rules,
+    size_t rule_count)
+{
+    return rpc_method_table_add(&server->methods, service, rules, rule_count, server->options.authenticate != NULL);
+}
+
+static const struct scheme *
+find_scheme(const char *url)
+{
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        if (strncmp(url, schemes[i].prefix, strlen(schemes[i].prefix)) == 0) {
+            return &schemes[i];
+        }
+    }
+    return NULL;
+}
+
+enum err
+rpc_server_listen(struct rpc_server *server, const char *url, char bound_url_out[RPC_URL_MAX_BYTES],
+    struct err_detail *why)
+{
+    const struct scheme *scheme = find_scheme(url);
+    if (scheme == NULL) {
+        return err_fail(why, ERR_INVALID,
+            "\"%s\" is no address to listen on; use tcp://HOST:PORT, ipc://PATH or http://HOST:PORT", url);
+    }
+    struct rpc_listener *listener = calloc(1, sizeof(*listener));
+    if (listener == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    listener->ops = scheme->ops;
+    enum err err = scheme->listen(server, url, bound_url_out, &listener->listener, why);
+    if (err != ERR_OK) {
+        free(listener);
+        return err;
+    }
+    LIST_INSERT_HEAD(&server->listeners, listener, link);
+    return ERR_OK;
+}
+
+struct timer_queue *
+rpc_server_timers(struct rpc_server *server)
+{
+    return server->timers;
+}
+
+void
+rpc_server_forget_tokens(struct rpc_server *server)
+{
+    atomic_fetch_add_explicit(&server->token_generation, 1, memory_order_acq_rel);
+}
+
+void
+rpc_server_pause_peer(struct rpc_server *server, struct rpc_peer *peer)
+{
+    rpc_peer_set_received_pause(peer, true);
+    pthread_mutex_lock(&server->mutex);
+    if (!peer->is_in_paused) {
+        peer->is_in_paused = true;
+        rpc_peer_hold(peer);
+        TAILQ_INSERT_TAIL(&server->locked.paused, peer, paused_link);
+    }
+    atomic_store(&server->has_paused, true);
+    pthread_mutex_unlock(&server->mutex);
+    // Whoever freed the bytes meanwhile may not have seen that there is somebody to resume.
+    if (atomic_load(&server->received_bytes) <= server->options.max_received_bytes / 2) {
+        rpc_server_resume_peers(server);
+    }
+}
+
+static struct rpc_peer *
+pop_paused(struct rpc_server *server)
+{
+    pthread_mutex_lock(&server->mutex);
+    struct rpc_peer *peer = TAILQ_FIRST(&server->locked.paused);
+    if (peer != NULL) {
+        TAILQ_REMOVE(&server->locked.paused, peer, paused_link);
+        peer->is_in_paused = false;
+    } else {
+        atomic_store(&server->has_paused, false);
+    }
+    pthread_mutex_unlock(&server->mutex);
+    return peer;
+}
+
+void
+rpc_server_resume_peers(struct rpc_server *server)
+{
+    struct rpc_peer *peer;
+    while ((peer = pop_paused(server)) != NULL) {
+        rpc_peer_set_received_pause(peer, false);
+        rpc_peer_release(peer, 1);
+    }
+}
+
+void
+rpc_server_call_ended(struct rpc_server *server)
+{
+    if (atomic_load(&server->is_draining)) {
+        pthread_mutex_lock(&server->mutex);
+        pthread_cond_broadcast(&server->changed);
+        pthread_mutex_unlock(&server->mutex);
+    }
+}
+
+// wait_locked waits for a change until a time on clock_monotonic_ms. Returns false when it has come.
+static bool
+wait_locked(struct rpc_server *server, uint64_t until_ms)
+{
+    struct timespec until = {
+        .tv_sec = (time_t)(until_ms / 1000),
+        .tv_nsec = (long)(until_ms % 1000) * 1000000,
+    };
+    return pthread_cond_timedwait(&server->changed, &server->mutex, &until) == 0;
+}
+
+void
+rpc_server_drain(struct rpc_server *server, unsigned timeout_ms)
+{
+    uint64_t until_ms = clock_monotonic_ms() + timeout_ms;
+    pthread_mutex_lock(&server->mutex);
+    bool is_first = !atomic_exchange(&server->is_draining, true);
+    pthread_mutex_unlock(&server->mutex);
+    if (!is_first) {
+        return;
+    }
+    struct rpc_listener *listener;
+    LIST_FOREACH(listener, &server->listeners, link)
+    {
+        listener->ops->stop(listener->listener);
+    }
+    pthread_mutex_lock(&server->mutex);
+    while (atomic_load(&server->call_count) > 0 && wait_locked(server, until_ms)) {
+    }
+    pthread_mutex_unlock(&server->mutex);
+    rpc_feeds_end(server);
+
+    uint64_t now_ms = clock_monotonic_ms();
+    uint64_t linger_ms = until_ms > now_ms ? until_ms - now_ms : 0;
+    if (timeout_ms > 0 && linger_ms < LINGER_MS) {
+        linger_ms = LINGER_MS;
+    }
+    pthread_mutex_lock(&server->mutex);
+    struct rpc_peer *peer;
+    LIST_FOREACH(peer, &server->locked.peers, link)
+    {
+        rpc_peer_close(peer, (unsigned)linger_ms);
+    }
+    while (server->locked.peer_count > 0 && wait_locked(server, now_ms + linger_ms)) {
+    }
+    pthread_mutex_unlock(&server->mutex);
+}
+
+void
+rpc_server_free(struct rpc_server **server)
+{
+    if (*server == NULL) {
+        return;
+    }
+    struct rpc_server *self = *server;
+    *server = NULL;
+    rpc_server_drain(self, 0);
+    while (!LIST_EMPTY(&self->listeners)) {
+        struct rpc_listener *listener = LIST_FIRST(&self->listeners);
+        LIST_REMOVE(listener, link);
+        listener->ops->free(listener->listener);
+        free(listener);
+    }
+    rpc_workers_stop(self);
+    timer_queue_free(&self->timers);
+    rpc_server_release(self);
+}

@@ -1,0 +1,185 @@
+// For the server's side of rpc/ only: what server, peers, calls, workers and feeds know of each other.
+//
+// Life: a peer is referred to by its listener (until rpc_peer_closed), by each of its calls, and by the run queue.
+// The server's memory is referred to by its owner, its peers and its feeds, so that an answer that comes after
+// rpc_server_free finds a closed peer and not freed memory.
+//
+// Lock order: a feed's, the server's, a peer's, the transport's own. The run queue's and the feed table's are taken
+// with none of them held.
+#ifndef RPC_SERVER_PRIV_H
+#define RPC_SERVER_PRIV_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/bytes.h"
+#include "base/timer.h"
+#include "rpc/rpc_call_priv.h"
+#include "rpc/rpc_method_priv.h"
+#include "rpc/rpc_peer_priv.h"
+#include "rpc/rpc_server.h"
+
+struct rpc_feed;
+LIST_HEAD(rpc_feed_list, rpc_feed);
+LIST_HEAD(rpc_peer_list, rpc_peer);
+TAILQ_HEAD(rpc_peer_queue, rpc_peer);
+
+enum {
+    RPC_FEED_BUCKETS = 256, // tickets wait for 30 s at most, so few of them are there at a time
+};
+
+struct rpc_peer {
+    // Immutable after new.
+    struct rpc_server *server; // a reference
+    const struct rpc_transport_ops *ops;
+    void *transport;
+    char *address;
+
+    atomic_size_t references;
+    atomic_size_t calls; // in flight, without those of `arrived`
+    atomic_bool is_closed;
+
+    // Only in the listener's calls, which come one at a time.
+    struct rpc_call_list arrived; // since the last rpc_peer_batch_end
+    size_t arrived_calls;
+    size_t arrived_bytes;
+    uint64_t arrived_ms; // when the first of them came
+    bool has_refused;    // some of them, so there is something to flush
+    struct rpc_feed *feed;
+
+    LIST_ENTRY(rpc_peer) link;         // guarded by server->locked
+    TAILQ_ENTRY(rpc_peer) paused_link; // guarded by server->locked
+    bool is_in_paused;                 // guarded by server->locked
+    TAILQ_ENTRY(rpc_peer) run_link;    // guarded by the run queue
+
+    pthread_mutex_t mutex;
+    struct {
+        struct rpc_call_list waiting;
+        bool is_scheduled;      // in the run queue, or about to be
+        unsigned pauses;        // enum rpc_pause: why it is not read
+        unsigned batch_calls;   // how many calls a worker takes at once
+        size_t unchecked_bytes; // replies queued since the transport was asked how much waits
+        struct rpc_token_cache token;
+    } locked; // guarded by mutex
+};
+
+enum rpc_pause {
+    RPC_PAUSE_REPLIES = 1,  // too much waits to be written to it
+    RPC_PAUSE_RECEIVED = 2, // the server holds too many received bytes
+};
+
+// The peers with waiting calls, and the workers.
+struct rpc_run_queue {
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    struct {
+        struct rpc_peer_queue peers;
+        unsigned idle_workers;
+        bool is_stopping;
+    } locked;
+    pthread_t *workers;
+    unsigned worker_count;
+};
+
+struct rpc_listener {
+    LIST_ENTRY(rpc_listener) link;
+    const struct rpc_listener_ops *ops;
+    void *listener;
+};
+
+struct rpc_server {
+    // Immutable once it listens.
+    struct rpc_server_options options; // with the defaults filled in
+    struct rpc_method_table methods;
+    struct timer_queue *timers;
+    LIST_HEAD(, rpc_listener) listeners; // only on the owner's thread
+
+    atomic_size_t references;
+    atomic_size_t call_count;
+    atomic_size_t received_bytes;
+    atomic_uint token_generation;
+    atomic_bool is_draining;
+    atomic_bool has_paused; // peers in locked.paused
+
+    struct rpc_run_queue run;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; // while draining: the last call has ended, or a peer has gone
+    struct {
+        struct rpc_peer_list peers; // without reference: closed ones have left it
+        size_t peer_count;
+        struct rpc_peer_queue paused; // with a reference
+    } locked;                         // guarded by mutex
+
+    pthread_mutex_t feeds_mutex;
+    struct {
+        struct rpc_feed_list unclaimed[RPC_FEED_BUCKETS]; // whose ticket has not been used; with a reference
+        size_t count;                                     // of all feeds
+    } feeds;                                              // guarded by feeds_mutex
+};
+
+void rpc_server_hold(struct rpc_server *server);
+void rpc_server_release(struct rpc_server *server);
+
+// rpc_server_call_ended is called when call_count has come down to 0.
+void rpc_server_call_ended(struct rpc_server *server);
+
+// rpc_server_pause_peer and rpc_server_resume_peers stop and restart the reading of peers while too many received bytes
+// are held.
+void rpc_server_pause_peer(struct rpc_server *server, struct rpc_peer *peer);
+void rpc_server_resume_peers(struct rpc_server *server);
+
+// rpc_workers_start starts the threads; rpc_workers_stop lets them finish what they run and ends them.
+enum err rpc_workers_start(struct rpc_server *server) ERR_CHECKED;
+void rpc_workers_stop(struct rpc_server *server);
+
+// rpc_workers_schedule puts a peer at the end of the run queue, which takes over a reference.
+void rpc_workers_schedule(struct rpc_server *server, struct rpc_peer *peer);
+
+void rpc_peer_hold(struct rpc_peer *peer);
+void rpc_peer_release(struct rpc_peer *peer, size_t references);
+
+// rpc_peer_take moves the next batch of waiting calls to `calls`. Returns whether the peer stays scheduled because more
+// of them wait; then the caller schedules it.
+bool rpc_peer_take(struct rpc_peer *peer, struct rpc_call_list *calls, struct rpc_token_cache *token_out) ERR_CHECKED;
+
+// rpc_peer_put_back returns calls that were taken and not run to the front. Returns whether the caller schedules the
+// peer, for which it then needs a reference.
+bool rpc_peer_put_back(struct rpc_peer *peer, struct rpc_call_list *calls) ERR_CHECKED;
+
+// rpc_peer_end_batch writes the replies of a batch, and learns from how long it took how many calls the next one holds.
+void rpc_peer_end_batch(struct rpc_peer *peer, size_t calls, uint64_t took_us);
+
+// rpc_peer_send queues one message, and starts writing when is_last. Silent when the peer has closed. Returns false
+// when so much waits to be written that no further call of this peer should be run.
+bool rpc_peer_send(struct rpc_peer *peer, const struct bytes_view *parts, size_t part_count, bool is_last);
+
+void rpc_peer_flush(struct rpc_peer *peer);
+
+// rpc_peer_close begins to close the connection.
+void rpc_peer_close(struct rpc_peer *peer, unsigned linger_ms);
+
+// rpc_peer_remember_token replaces the token that was last checked.
+void rpc_peer_remember_token(struct rpc_peer *peer, const struct rpc_token_cache *token);
+
+// rpc_peer_set_received_pause stops or restarts the reading of a peer for RPC_PAUSE_RECEIVED.
+void rpc_peer_set_received_pause(struct rpc_peer *peer, bool is_paused);
+
+// rpc_peer_settle takes ended calls off the counts, with their references to the peer.
+void rpc_peer_settle(struct rpc_peer *peer, size_t calls, size_t held_bytes);
+
+// rpc_feed_claim gives the peer the feed of this ticket, with a reference. ERR_NOT_FOUND.
+enum err rpc_feed_claim(struct rpc_server *server, struct bytes_view ticket, struct rpc_peer *peer,
+    struct rpc_feed **out) ERR_CHECKED;
+// rpc_feed_written: everything that the feed queued has been written.
+void rpc_feed_written(struct rpc_feed *feed);
+// rpc_feed_lost: the peer that had claimed the feed has gone. Takes the peer's reference.
+void rpc_feed_lost(struct rpc_feed *feed);
+// rpc_feeds_end closes the feeds that nobody has claimed.
+void rpc_feeds_end(struct rpc_server *server);
+
+#endif

@@ -1,0 +1,151 @@
+// The workers: threads that take peers from the run queue, and from each peer a batch of calls.
+//
+// A peer with more calls than its batch goes back to the end of the queue before the batch is run, so that other
+// workers can go on with it, and so that no peer keeps the others waiting for longer than a batch takes.
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/thread.h"
+#include "rpc/rpc_server_priv.h"
+
+enum {
+    REPLY_KEPT_MAX_BYTES = 64 * 1024, // of a worker's reply buffer; what grew beyond it is given back
+};
+
+void
+rpc_workers_schedule(struct rpc_server *server, struct rpc_peer *peer)
+{
+    struct rpc_run_queue *run = &server->run;
+    pthread_mutex_lock(&run->mutex);
+    TAILQ_INSERT_TAIL(&run->locked.peers, peer, run_link);
+    bool has_idle = run->locked.idle_workers > 0;
+    pthread_mutex_unlock(&run->mutex);
+    if (has_idle) {
+        pthread_cond_signal(&run->wake);
+    }
+}
+
+// next_peer waits for work. NULL when the worker has to end.
+static struct rpc_peer *
+next_peer(struct rpc_run_queue *run)
+{
+    pthread_mutex_lock(&run->mutex);
+    while (TAILQ_EMPTY(&run->locked.peers) && !run->locked.is_stopping) {
+        run->locked.idle_workers++;
+        pthread_cond_wait(&run->wake, &run->mutex);
+        run->locked.idle_workers--;
+    }
+    struct rpc_peer *peer = TAILQ_FIRST(&run->locked.peers);
+    if (peer != NULL) {
+        TAILQ_REMOVE(&run->locked.peers, peer, run_link);
+    }
+    pthread_mutex_unlock(&run->mutex);
+    return peer;
+}
+
+static void
+settle(struct rpc_batch *batch)
+{
+    if (batch->ended_calls > 0) {
+        rpc_peer_settle(batch->peer, batch->ended_calls, batch->ended_bytes);
+        batch->ended_calls = 0;
+        batch->ended_bytes = 0;
+    }
+}
+
+static void
+run_calls(struct rpc_batch *batch, struct rpc_call_list *calls)
+{
+    uint64_t start_us = clock_monotonic_us();
+    uint64_t flushed_us = start_us;
+    uint64_t now_us = start_us;
+    size_t count = 0;
+    while (!STAILQ_EMPTY(calls) && !batch->is_stopped) {
+        struct rpc_call *call = STAILQ_FIRST(calls);
+        STAILQ_REMOVE_HEAD(calls, link);
+        rpc_call_run(batch, call);
+        count++;
+        now_us = clock_monotonic_us();
+        if (now_us - flushed_us > 1000) {
+            // Slow handlers: what has been answered does not wait for the rest of the batch.
+            rpc_peer_flush(batch->peer);
+            settle(batch);
+            flushed_us = now_us;
+        }
+    }
+    rpc_peer_end_batch(batch->peer, count, now_us - start_us);
+    settle(batch);
+}
+
+// run_peer runs one batch of a peer, whose reference it was given.
+static void
+run_peer(struct rpc_server *server, struct rpc_batch *batch, struct rpc_peer *peer)
+{
+    struct rpc_call_list calls = STAILQ_HEAD_INITIALIZER(calls);
+    batch->peer = peer;
+    batch->is_stopped = false;
+    if (rpc_peer_take(peer, &calls, &batch->token)) {
+        rpc_peer_hold(peer);
+        rpc_workers_schedule(server, peer);
+    }
+    rpc_batch_enter(batch);
+    run_calls(batch, &calls);
+    rpc_batch_leave();
+    if (!STAILQ_EMPTY(&calls) && rpc_peer_put_back(peer, &calls)) {
+        rpc_peer_hold(peer);
+        rpc_workers_schedule(server, peer);
+    }
+    digest_wipe(&batch->token, sizeof(batch->token));
+    if (batch->reply.capacity > REPLY_KEPT_MAX_BYTES) {
+        bytes_free(&batch->reply);
+    }
+    rpc_peer_release(peer, 1);
+}
+
+static void *
+run_worker(void *context)
+{
+    struct rpc_server *server = context;
+    struct rpc_batch batch = {0};
+    struct rpc_peer *peer;
+    while ((peer = next_peer(&server->run)) != NULL) {
+        run_peer(server, &batch, peer);
+    }
+    bytes_free(&batch.reply);
+    return NULL;
+}
+
+enum err
+rpc_workers_start(struct rpc_server *server)
+{
+    struct rpc_run_queue *run = &server->run;
+    run->workers = calloc(server->options.worker_threads, sizeof(*run->workers));
+    if (run->workers == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    while (run->worker_count < server->options.worker_threads) {
+        enum err err = thread_start(&run->workers[run->worker_count], "rpc-worker", run_worker, server);
+        if (err != ERR_OK) {
+            return err;
+        }
+        run->worker_count++;
+    }
+    return ERR_OK;
+}
+
+void
+rpc_workers_stop(struct rpc_server *server)
+{
+    struct rpc_run_queue *run = &server->run;
+    pthread_mutex_lock(&run->mutex);
+    run->locked.is_stopping = true;
+    pthread_cond_broadcast(&run->wake);
+    pthread_mutex_unlock(&run->mutex);
+    for (unsigned i = 0; i < run->worker_count; i++) {
+        (void)pthread_join(run->workers[i], NULL);
+    }
+    run->worker_count = 0;
+    free(run->workers);
+    run->workers = NULL;
+}

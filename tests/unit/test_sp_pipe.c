@@ -292,6 +292,42 @@ test_many_messages_in_one_write(void **state)
     }
 }
 
+static void *
+skip_everything(void *arg)
+{
+    uint8_t skipped[4096];
+    while (recv(*(int *)arg, skipped, sizeof skipped, 0) > 0) {
+    }
+    return NULL;
+}
+
+// Every handler asserts that no other is running (enter).
+static void
+test_handlers_never_overlap(void **state)
+{
+    (void)state;
+    enum {
+        COUNT = 3000,
+    };
+    struct fixture fixture;
+    pthread_t reader;
+    begin(&fixture, false);
+    connect_pipe(&fixture, 0);
+    fixture.recorder.is_echoing = true;
+    shake_hands(&fixture);
+    assert_int_equal(pthread_create(&reader, NULL, skip_everything, &fixture.fd), 0);
+    for (int i = 0; i < COUNT; i++) {
+        wire_send_message(fixture.fd, false, "ping", 4);
+    }
+    wait_messages(&fixture.recorder, COUNT);
+    assert_true(fixture.recorder.drained > 0);
+    sp_pipe_close(fixture.recorder.pipe, 0);
+    wait_closed(&fixture.recorder, ERR_CLOSED);
+    assert_int_equal(pthread_join(reader, NULL), 0);
+    release(&fixture);
+    end(&fixture);
+}
+
 static void
 test_a_stranger_is_cut_off(void **state)
 {
@@ -710,6 +746,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_handshake_byte_by_byte_then_echo),
         cmocka_unit_test(test_many_messages_in_one_write),
+        cmocka_unit_test(test_handlers_never_overlap),
         cmocka_unit_test(test_a_stranger_is_cut_off),
         cmocka_unit_test(test_the_owner_refuses_a_peer),
         cmocka_unit_test(test_a_silent_peer_is_cut_off),

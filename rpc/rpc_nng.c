@@ -158,24 +158,20 @@ rpc_url_parse(const char *text, struct rpc_url *url_out, struct err_detail *why)
 }
 
 void
-rpc_nng_format_address(const nng_sockaddr *address, char text_out[RPC_NNG_ADDRESS_MAX_BYTES])
+rpc_nng_format_address(nng_stream *stream, bool is_ipc, char text_out[RPC_NNG_ADDRESS_MAX_BYTES])
 {
     char host[INET6_ADDRSTRLEN] = "?";
-    switch (address->s_family) {
-    case NNG_AF_INET:
-        (void)inet_ntop(AF_INET, &address->s_in.sa_addr, host, sizeof host);
-        (void)snprintf(text_out, RPC_NNG_ADDRESS_MAX_BYTES, "%s:%u", host, ntohs(address->s_in.sa_port));
-        return;
-    case NNG_AF_INET6:
-        (void)inet_ntop(AF_INET6, address->s_in6.sa_addr, host, sizeof host);
-        (void)snprintf(text_out, RPC_NNG_ADDRESS_MAX_BYTES, "[%s]:%u", host, ntohs(address->s_in6.sa_port));
-        return;
-    case NNG_AF_IPC:
-        (void)snprintf(text_out, RPC_NNG_ADDRESS_MAX_BYTES, "ipc");
-        return;
-    default:
-        (void)snprintf(text_out, RPC_NNG_ADDRESS_MAX_BYTES, "unknown");
-        return;
+    nng_sockaddr address = {.s_family = NNG_AF_UNSPEC};
+    if (is_ipc) {
+        strcpy(text_out, "ipc");
+    } else if (nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address) != 0) {
+        strcpy(text_out, "unknown");
+    } else if (address.s_family == NNG_AF_INET6) {
+        (void)inet_ntop(AF_INET6, address.s_in6.sa_addr, host, sizeof host);
+        (void)snprintf(text_out, RPC_NNG_ADDRESS_MAX_BYTES, "[%s]:%u", host, ntohs(address.s_in6.sa_port));
+    } else {
+        (void)inet_ntop(AF_INET, &address.s_in.sa_addr, host, sizeof host);
+        (void)snprintf(text_out, RPC_NNG_ADDRESS_MAX_BYTES, "%s:%u", host, ntohs(address.s_in.sa_port));
     }
 }
 

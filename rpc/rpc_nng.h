@@ -35,8 +35,9 @@ struct rpc_url {
 // rpc_url_parse checks and splits. ERR_INVALID with the reason.
 enum err rpc_url_parse(const char *text, struct rpc_url *url_out, struct err_detail *why) ERR_CHECKED;
 
-// rpc_nng_format_address writes "127.0.0.1:4711", "[::1]:4711", "ipc" or "unknown".
-void rpc_nng_format_address(const nng_sockaddr *address, char text_out[RPC_NNG_ADDRESS_MAX_BYTES]);
+// rpc_nng_format_address writes the peer's address as "127.0.0.1:4711", "[::1]:4711", "ipc", or "unknown" when it has
+// gone already.
+void rpc_nng_format_address(nng_stream *stream, bool is_ipc, char text_out[RPC_NNG_ADDRESS_MAX_BYTES]);
 
 // rpc_nng_timers is the timer thread that all connections and channels of the process share. NULL: it could not be
 // started. Made on first use and never ended.

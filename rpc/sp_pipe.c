@@ -658,12 +658,8 @@ sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp
             goto fail;
         }
     }
-    if (options->is_ipc) {
-        strcpy(pipe->address, "ipc");
-    } else {
-        nng_sockaddr address = {.s_family = NNG_AF_UNSPEC};
-        (void)nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address); // the peer may have gone: "unknown"
-        rpc_nng_format_address(&address, pipe->address);
+    rpc_nng_format_address(stream, options->is_ipc, pipe->address);
+    if (!options->is_ipc) {
         // Best effort: calls wait for answers, so Nagle's delay would stop them; keepalive finds peers that vanished.
         (void)nng_stream_set_bool(stream, NNG_OPT_TCP_NODELAY, true);
         (void)nng_stream_set_bool(stream, NNG_OPT_TCP_KEEPALIVE, true);

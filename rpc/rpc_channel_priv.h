@@ -1,0 +1,40 @@
+// For rpc_channel.c and rpc_unary.c: the channel keeps calls in flight, a call knows its own bytes.
+#ifndef RPC_CHANNEL_PRIV_H
+#define RPC_CHANNEL_PRIV_H
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "rpc/rpc_channel.h"
+
+enum rpc_unary_state {
+    RPC_UNARY_NEW,
+    RPC_UNARY_WAITS,   // for a connection; its frame is kept
+    RPC_UNARY_SENT,    // handed to a connection
+    RPC_UNARY_CLAIMED, // whoever took it from the channel completes it
+    RPC_UNARY_DONE,
+};
+
+// rpc_channel_submit takes a call that has been prepared and its frame (4 bytes for the request id in front), which is
+// emptied. From here on the call ends by itself, maybe before the function returns.
+void rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame);
+
+// rpc_channel_reject ends a call that could not be prepared; its status says why.
+void rpc_channel_reject(struct rpc_channel *channel, struct rpc_unary *call);
+
+// rpc_channel_claim takes a call out, so that the caller completes it; false when somebody else has it.
+bool rpc_channel_claim(struct rpc_channel *channel, struct rpc_unary *call);
+
+// rpc_channel_wait blocks until the call is done.
+void rpc_channel_wait(struct rpc_channel *channel, struct rpc_unary *call);
+
+// rpc_channel_copy_token writes the token and its NUL.
+void rpc_channel_copy_token(struct rpc_channel *channel, char token_out[RPC_TOKEN_MAX_BYTES + 1]);
+
+// rpc_unary_set_status fills the status of a claimed call.
+void rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+// rpc_unary_take_answer fills status and response of a claimed call from a frame.
+void rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view frame);
+
+#endif

@@ -1,0 +1,212 @@
+// One call on a channel: what it sends, and what it makes of the answer.
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/digest.h"
+#include "base/random.h"
+#include "rpc/rpc_channel_priv.h"
+#include "rpc/rpc_frame.h"
+#include "rpc/rpc_message.h"
+
+#include "fc/rpc/v1/rpc.pb-c.h"
+
+enum {
+    REQUEST_ID_BYTES = 4,                   // in front of the frame, of the SP protocol
+    METHOD_MAX_BYTES = 256,                 // with its NUL
+    RESPONSE_HEADER_MAX_BYTES = 128 * 1024, // unpacked
+};
+
+void
+rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    call->status.code = code;
+    (void)vsnprintf(call->status.detail.message, sizeof call->status.detail.message, format, args);
+    va_end(args);
+}
+
+static enum err
+encode(struct rpc_unary *call, const ProtobufCMethodDescriptor *method, const ProtobufCMessage *input,
+    struct bytes *frame)
+{
+    static const uint8_t no_id_yet[REQUEST_ID_BYTES];
+    char method_name[METHOD_MAX_BYTES];
+    char token[RPC_TOKEN_MAX_BYTES + 1];
+    int size = snprintf(method_name, sizeof method_name, "%s/%s", call->service.descriptor->name, method->name);
+    if (size >= (int)sizeof method_name) {
+        return ERR_TOO_BIG;
+    }
+    Fc__Rpc__V1__RequestHeader header = FC__RPC__V1__REQUEST_HEADER__INIT;
+    rpc_channel_copy_token(call->channel, token);
+    header.method = method_name;
+    header.timeout_ms = call->timeout_ms;
+    header.token = token;
+    header.request_id.data = call->request_id;
+    header.request_id.len = sizeof call->request_id;
+    enum err err = bytes_reserve(frame, REQUEST_ID_BYTES + RPC_FRAME_PREFIX_BYTES +
+                                            protobuf_c_message_get_packed_size(&header.base) +
+                                            protobuf_c_message_get_packed_size(input));
+    if (err == ERR_OK) {
+        err = bytes_append(frame, bytes_view_of(no_id_yet, sizeof no_id_yet));
+    }
+    if (err == ERR_OK) {
+        err = rpc_frame_append(frame, 0, &header.base, input);
+    }
+    digest_wipe(token, sizeof token);
+    return err == ERR_OK && frame->size > RPC_MESSAGE_MAX_BYTES ? ERR_TOO_BIG : err;
+}
+
+static void
+invoke(ProtobufCService *service, unsigned method_index, const ProtobufCMessage *input, ProtobufCClosure closure,
+    void *closure_data)
+{
+    struct rpc_unary *call = (struct rpc_unary *)service;
+    const ProtobufCMethodDescriptor *method = &service->descriptor->methods[method_index];
+    struct bytes frame = {0};
+    call->closure = closure;
+    call->closure_data = closure_data;
+    call->response_type = method->output;
+    if (call->timeout_ms == 0 || call->timeout_ms > RPC_TIMEOUT_MAX_MS) {
+        call->timeout_ms = call->timeout_ms == 0 ? RPC_TIMEOUT_DEFAULT_MS : RPC_TIMEOUT_MAX_MS;
+    }
+    enum err err = encode(call, method, input, &frame);
+    if (err == ERR_OK) {
+        rpc_channel_submit(call->channel, call, &frame);
+    } else {
+        if (err == ERR_TOO_BIG) {
+            rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED,
+                "the request of %s is larger than the %d bytes that one call may carry", method->name,
+                RPC_MESSAGE_MAX_BYTES);
+        } else {
+            rpc_unary_set_status(call, rpc_code_from_err(err), "cannot make the request of %s: %s", method->name,
+                err_sentence(err));
+        }
+        rpc_channel_reject(call->channel, call);
+    }
+    bytes_free(&frame);
+}
+
+static void
+take_details(struct rpc_unary *call, const Fc__Rpc__V1__ResponseHeader *header, struct arena *arena)
+{
+    for (size_t i = 0; i < header->n_details; i++) {
+        const Fc__Rpc__V1__Detail *detail = header->details[i];
+        if (strcmp(detail->type, "fc.rpc.v1.ErrorInfo") != 0) {
+            continue;
+        }
+        ProtobufCMessage *unpacked = NULL;
+        struct bytes_view value = bytes_view_of(detail->value.data, detail->value.len);
+        if (rpc_message_unpack(&fc__rpc__v1__error_info__descriptor, value, arena, &unpacked, NULL) == ERR_OK) {
+            const Fc__Rpc__V1__ErrorInfo *info = (const Fc__Rpc__V1__ErrorInfo *)unpacked;
+            (void)snprintf(call->status.reason, sizeof call->status.reason, "%s", info->reason);
+            call->status.retry_after_ms = info->retry_after_ms;
+            return;
+        }
+    }
+}
+
+// Fills the status from the header. An empty one, as most are, means success.
+static void
+take_header(struct rpc_unary *call, struct bytes_view encoded)
+{
+    struct arena arena;
+    ProtobufCMessage *unpacked = NULL;
+    if (encoded.size == 0) {
+        return;
+    }
+    arena_init(&arena, RESPONSE_HEADER_MAX_BYTES);
+    enum err err = rpc_message_unpack(&fc__rpc__v1__response_header__descriptor, encoded, &arena, &unpacked, NULL);
+    if (err != ERR_OK) {
+        rpc_unary_set_status(call, RPC_INTERNAL, "the header of the answer cannot be read: %s", err_sentence(err));
+    } else {
+        const Fc__Rpc__V1__ResponseHeader *header = (const Fc__Rpc__V1__ResponseHeader *)unpacked;
+        int code = (int)header->code;
+        if (code != RPC_OK) {
+            bool is_known = code > 0 && code <= RPC_UNAUTHENTICATED;
+            enum rpc_code known = is_known ? (enum rpc_code)code : RPC_UNKNOWN;
+            const char *message = header->message[0] != '\0' ? header->message : rpc_code_name(known);
+            rpc_unary_set_status(call, known, "%s", message);
+            take_details(call, header, &arena);
+        }
+    }
+    arena_deinit(&arena);
+}
+
+static void
+take_message(struct rpc_unary *call, struct bytes_view encoded)
+{
+    struct err_detail why = {0};
+    enum err err = rpc_message_check(call->response_type, encoded, &why);
+    if (err != ERR_OK) {
+        rpc_unary_set_status(call, RPC_INTERNAL, "the answer cannot be read: %s", err_message(&why, err));
+        return;
+    }
+    call->response = protobuf_c_message_unpack(call->response_type, NULL, encoded.size, encoded.data);
+    if (call->response == NULL) {
+        rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED, "no memory for the answer of %zu bytes", encoded.size);
+    }
+}
+
+void
+rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data)
+{
+    struct rpc_frame frame;
+    enum err err = rpc_frame_parse(data, &frame);
+    if (err == ERR_VERSION) {
+        rpc_unary_set_status(call, RPC_UNIMPLEMENTED,
+            "the server at %s speaks protocol version %u, this program version %d: upgrade the older one",
+            rpc_channel_url(call->channel), data.data[0], RPC_FRAME_VERSION);
+    } else if (err != ERR_OK) {
+        rpc_unary_set_status(call, RPC_INTERNAL, "the answer from %s is malformed", rpc_channel_url(call->channel));
+    } else {
+        take_header(call, frame.header);
+        if (call->status.code == RPC_OK) {
+            take_message(call, frame.message);
+        }
+    }
+}
+
+void
+rpc_unary_init(struct rpc_unary *call, struct rpc_channel *channel, const ProtobufCServiceDescriptor *service)
+{
+    *call = (struct rpc_unary){
+        .service = {.descriptor = service, .invoke = invoke},
+        .timeout_ms = RPC_TIMEOUT_DEFAULT_MS,
+        .channel = channel,
+    };
+    random_bytes(call->request_id, sizeof call->request_id);
+}
+
+enum err
+rpc_unary_wait(struct rpc_unary *call)
+{
+    rpc_channel_wait(call->channel, call);
+    return rpc_code_to_err(call->status.code);
+}
+
+const void *
+rpc_unary_response(const struct rpc_unary *call)
+{
+    return call->response;
+}
+
+void
+rpc_unary_cancel(struct rpc_unary *call)
+{
+    if (rpc_channel_claim(call->channel, call)) {
+        rpc_unary_set_status(call, RPC_CANCELLED, "%s", err_sentence(ERR_CANCELLED));
+        rpc_channel_reject(call->channel, call);
+    }
+}
+
+void
+rpc_unary_deinit(struct rpc_unary *call)
+{
+    if (call->response != NULL) {
+        protobuf_c_message_free_unpacked(call->response, NULL);
+        call->response = NULL;
+    }
+}

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include <protobuf-c/protobuf-c.h>
 
@@ -68,13 +69,21 @@ struct rpc_unary {
     bool was_sent; // handed to a connection: also after a failure the server may have executed it. False when it was
                    // never reached
 
-    // Private to rpc_channel.c.
+    // Private to the channel.
     struct rpc_channel *channel;
     ProtobufCMessage *response;
+    const ProtobufCMessageDescriptor *response_type;
     ProtobufCClosure closure;
     void *closure_data;
-    void *pending;
-    bool is_done;
+    struct { // guarded by the channel's lock
+        TAILQ_ENTRY(rpc_unary) link;
+        struct rpc_unary *next_in_bucket;
+        int state;
+        uint32_t id;
+        uint64_t deadline_ms;
+        struct bytes frame; // until there is a connection
+        void *waiter;
+    } locked;
 };
 
 // rpc_unary_init prepares a call of a method of this service. It allocates nothing.

@@ -1,0 +1,66 @@
+// The options of fc: each means the same, and takes the same kind of value, wherever it is allowed. So they can stand
+// before the command's name, after it, and between its arguments.
+#ifndef CLI_CLI_OPTIONS_H
+#define CLI_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+// X(enumerator, name, letter or 0, value's name or NULL, summary).
+#define CLI_OPTION_MAP(X)                                                                                              \
+    X(CLI_OPTION_SERVER, "server", 0, "URL", "the server to use, such as tcp://HOST:7420")                             \
+    X(CLI_OPTION_JSON, "json", 0, NULL, "print JSON, one object a line")                                               \
+    X(CLI_OPTION_HELP, "help", 'h', NULL, "show this help and do nothing else")                                        \
+    X(CLI_OPTION_VERSION, "version", 0, NULL, "show the version and do nothing else")                                  \
+    X(CLI_OPTION_PASSWORD_STDIN, "password-stdin", 0, NULL, "read the password from standard input")                   \
+    X(CLI_OPTION_PLAIN, "plain", 0, NULL, "make a room whose messages the server can read")                            \
+    X(CLI_OPTION_SINCE, "since", 0, "SEQ", "begin after message number SEQ (0: from the first)")                       \
+    X(CLI_OPTION_COUNT, "count", 0, "N", "end after printing N messages")                                              \
+    X(CLI_OPTION_LIMIT, "limit", 0, "N", "print at most N messages (0: all)")                                          \
+    X(CLI_OPTION_NAME, "name", 0, "NAME", "the name on the server instead of the file's own")                          \
+    X(CLI_OPTION_ROOM, "room", 0, "ROOM", "share it with this room and announce it there")                             \
+    X(CLI_OPTION_OUTPUT, "output", 'o', "PATH", "write to PATH and replace what is there; - is stdout")                \
+    X(CLI_OPTION_FORCE, "force", 0, NULL, "replace an existing file; write to a terminal")
+
+enum cli_option {
+#define CLI_OPTION_ENUM(option, name, letter, value, summary) option,
+    CLI_OPTION_MAP(CLI_OPTION_ENUM)
+#undef CLI_OPTION_ENUM
+        CLI_OPTION_NUMBER_OF
+};
+
+#define CLI_ALLOWS(option) (UINT32_C(1) << (option))
+
+// What every command takes.
+#define CLI_ALLOWS_ALWAYS (CLI_ALLOWS(CLI_OPTION_SERVER) | CLI_ALLOWS(CLI_OPTION_JSON) | CLI_ALLOWS(CLI_OPTION_HELP))
+
+struct cli_option_row {
+    const char *name;
+    char letter;       // 0: none
+    const char *value; // NULL: takes none
+    const char *summary;
+};
+
+extern const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF];
+
+// cli_options is what was given. Values are borrowed from argv.
+struct cli_options {
+    uint32_t given; // CLI_ALLOWS() of each
+    const char *values[CLI_OPTION_NUMBER_OF];
+};
+
+// cli_options_parse takes the options out of argv[1..], and leaves the other words in words_out (room for argc
+// pointers). A lone "-" is a word; after "--" everything is. Of an option given twice the last counts. ERR_INVALID.
+enum err cli_options_parse(int argc, char **argv, struct cli_options *options_out, char **words_out,
+    size_t *word_count_out, struct err_detail *why) ERR_CHECKED;
+
+bool cli_options_has(const struct cli_options *options, enum cli_option option);
+
+// cli_options_u64 reads the option's value as a decimal number of at least min; fallback when it was not given.
+enum err cli_options_u64(const struct cli_options *options, enum cli_option option, uint64_t min, uint64_t fallback,
+    uint64_t *out, struct err_detail *why) ERR_CHECKED;
+
+#endif

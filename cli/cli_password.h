@@ -1,0 +1,19 @@
+// Asking for a password.
+#ifndef CLI_CLI_PASSWORD_H
+#define CLI_CLI_PASSWORD_H
+
+#include <stdbool.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+
+enum {
+    CLI_PASSWORD_MAX_BYTES = 1024,
+};
+
+// cli_password_read gets a password of 1 to CLI_PASSWORD_MAX_BYTES bytes: from standard input up to its end, without a
+// final newline; or from the terminal without echo, twice if is_new. The caller frees it with bytes_free_secret.
+// ERR_INVALID: empty, too long, or the two differ; ERR_PRECONDITION: there is no terminal.
+enum err cli_password_read(bool is_from_stdin, bool is_new, struct bytes *out, struct err_detail *why) ERR_CHECKED;
+
+#endif

@@ -1,0 +1,163 @@
+#include "cli/cli_progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/cli_interrupt.h"
+#include "cli/cli_output.h"
+
+enum {
+    DRAW_INTERVAL_MS = 50,
+    SIZE_TEXT_BYTES = 24,
+    NUMBERS_TEXT_BYTES = 128,
+    NAME_SHARE = 4,      // the name gets a quarter of the terminal's width at most
+    FIXED_COLUMNS = 10,  // " [] 100% " and one free
+    BAR_COLUMNS_MIN = 8, // a shorter one says nothing
+    BAR_COLUMNS_MAX = 30,
+    COLUMNS_DEFAULT = 80,
+    ETA_MAX_S = 99 * 3600,
+};
+
+// format_size writes 1023 B, 1.0 KiB and so on.
+static void
+format_size(double bytes, char out[SIZE_TEXT_BYTES])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    size_t unit = 0;
+    while (bytes >= 1023.5 && unit + 1 < sizeof units / sizeof units[0]) {
+        bytes /= 1024;
+        unit++;
+    }
+    (void)snprintf(out, SIZE_TEXT_BYTES, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
+}
+
+static void
+format_eta(uint64_t seconds, char out[SIZE_TEXT_BYTES])
+{
+    if (seconds > ETA_MAX_S) {
+        (void)snprintf(out, SIZE_TEXT_BYTES, "--:--");
+    } else if (seconds >= 3600) {
+        (void)snprintf(out, SIZE_TEXT_BYTES, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600, seconds / 60 % 60,
+            seconds % 60);
+    } else {
+        (void)snprintf(out, SIZE_TEXT_BYTES, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
+    }
+}
+
+static int
+terminal_columns(void)
+{
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+        return size.ws_col;
+    }
+    return COLUMNS_DEFAULT;
+}
+
+// add_name appends the name, cut to a number of characters, and returns how many they are.
+static int
+add_name(struct cli_text *line, const char *name, int characters_max)
+{
+    struct cli_text printable = {0};
+    cli_text_add_printable(&printable, name);
+    struct bytes_view whole = bytes_as_view(&printable.bytes);
+    size_t end = 0;
+    int characters = 0;
+    while (end < whole.size && characters < characters_max) {
+        do {
+            end++;
+        } while (end < whole.size && (whole.data[end] & 0xc0) == 0x80);
+        characters++;
+    }
+    cli_text_add(line, "%.*s", (int)end, end > 0 ? (const char *)whole.data : "");
+    bytes_free(&printable.bytes);
+    return characters;
+}
+
+// format_numbers keeps the widths alike, so that the bar does not dance.
+static void
+format_numbers(const struct fc_progress *state, uint64_t elapsed_ms, char out[NUMBERS_TEXT_BYTES])
+{
+    double speed = elapsed_ms > 0 ? (double)state->done_bytes * 1000 / (double)elapsed_ms : 0;
+    double left_bytes = (double)state->total_bytes - (double)state->done_bytes;
+    double left_s = speed > 0 ? left_bytes / speed : ETA_MAX_S + 1.0;
+    char done[SIZE_TEXT_BYTES];
+    char total[SIZE_TEXT_BYTES];
+    char per_second[SIZE_TEXT_BYTES];
+    char eta[SIZE_TEXT_BYTES];
+    format_size((double)state->done_bytes, done);
+    format_size((double)state->total_bytes, total);
+    format_size(speed, per_second);
+    format_eta(left_s > ETA_MAX_S ? ETA_MAX_S + 1 : (uint64_t)left_s, eta);
+    (void)snprintf(out, NUMBERS_TEXT_BYTES, "%s / %s  %9s/s  ETA %5s", done, total, per_second, eta);
+}
+
+static void
+draw(struct cli_progress *progress, const struct fc_progress *state, uint64_t now_ms)
+{
+    char numbers[NUMBERS_TEXT_BYTES];
+    format_numbers(state, now_ms - progress->started_ms, numbers);
+    double fraction = 1;
+    if (state->done_bytes < state->total_bytes) {
+        fraction = (double)state->done_bytes / (double)state->total_bytes;
+    }
+    struct cli_text line = {0};
+    int columns = terminal_columns();
+    cli_text_add(&line, "\r");
+    int bar_columns =
+        columns - add_name(&line, progress->name, columns / NAME_SHARE) - (int)strlen(numbers) - FIXED_COLUMNS;
+    if (bar_columns >= BAR_COLUMNS_MIN) {
+        bar_columns = bar_columns > BAR_COLUMNS_MAX ? BAR_COLUMNS_MAX : bar_columns;
+        cli_text_add(&line, " [%-*.*s]", bar_columns, (int)(fraction * bar_columns), "##############################");
+    }
+    cli_text_add(&line, " %3d%% %s\033[K", (int)(fraction * 100), numbers);
+    if (line.code == ERR_OK) {
+        ssize_t ignored = write(STDERR_FILENO, line.bytes.data, line.bytes.size);
+        (void)ignored;
+    }
+    bytes_free(&line.bytes);
+    progress->is_drawn = true;
+    progress->drawn_ms = now_ms;
+}
+
+static void
+on_progress(void *context, const struct fc_progress *state)
+{
+    struct cli_progress *progress = context;
+    uint64_t now_ms = clock_monotonic_ms();
+    bool is_due = !progress->is_drawn || now_ms - progress->drawn_ms >= DRAW_INTERVAL_MS;
+    if (is_due || state->done_bytes == state->total_bytes) {
+        draw(progress, state, now_ms);
+    }
+}
+
+static bool
+is_cancelled(void *context)
+{
+    (void)context;
+    return cli_interrupt_signal() != 0;
+}
+
+void
+cli_progress_begin(struct cli_progress *progress, const char *name, struct fc_transfer_options *options)
+{
+    *progress = (struct cli_progress){.name = name, .started_ms = clock_monotonic_ms()};
+    *options = (struct fc_transfer_options){.context = progress, .is_cancelled = is_cancelled};
+    if (isatty(STDERR_FILENO)) {
+        options->on_progress = on_progress;
+    }
+}
+
+void
+cli_progress_end(struct cli_progress *progress)
+{
+    if (progress->is_drawn) {
+        ssize_t ignored = write(STDERR_FILENO, "\r\033[K", 4);
+        (void)ignored;
+    }
+    *progress = (struct cli_progress){0};
+}

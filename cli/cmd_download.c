@@ -1,0 +1,76 @@
+// fc download.
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli_command.h"
+#include "cli/cli_interrupt.h"
+#include "cli/cli_message.h"
+#include "cli/cli_progress.h"
+
+// last_component is what fc_file_download names the file by itself.
+static const char *
+last_component(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    return slash != NULL ? slash + 1 : name;
+}
+
+static enum err
+download(struct cli *cli, const char *path, bool is_forced, struct err_detail *why)
+{
+    const char *name = cli->arguments[0];
+    bool is_stdout = path != NULL && strcmp(path, "-") == 0;
+    struct cli_progress progress;
+    struct fc_transfer_options transfer;
+    struct fc_file file = {0};
+    cli_progress_begin(&progress, last_component(name), &transfer);
+    enum err code = is_stdout
+                        ? fc_file_download_to(cli->session, name, STDOUT_FILENO, &transfer, &file, why)
+                        : fc_file_download(cli->session, name, path, path != NULL || is_forced, &transfer, &file, why);
+    cli_progress_end(&progress);
+    if (is_stdout && (code == ERR_IO || code == ERR_CLOSED)) {
+        cli_output_check_reader();
+    }
+    if (code == ERR_EXISTS) {
+        return err_fail(why, code, "there is a file \"%s\" here already; -o PATH writes elsewhere, --force replaces it",
+            file.name[0] != '\0' ? last_component(file.name) : last_component(name));
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    if (cli_options_has(&cli->options, CLI_OPTION_JSON) && !is_stdout) {
+        return cli_file_print_json(&file, why);
+    }
+    return is_stdout ? ERR_OK : cli_file_print_md5(&file, path != NULL ? path : last_component(file.name), why);
+}
+
+static enum err
+run_download(struct cli *cli, struct err_detail *why)
+{
+    const char *path = cli->options.values[CLI_OPTION_OUTPUT];
+    bool is_forced = cli_options_has(&cli->options, CLI_OPTION_FORCE);
+    if (path != NULL && strcmp(path, "-") == 0 && isatty(STDOUT_FILENO) && !is_forced) {
+        return err_fail(why, ERR_INVALID,
+            "a file may hold anything, and a terminal obeys some of it; pipe it on, or "
+            "insist with --force");
+    }
+    enum err code = cli_session_open(cli, true, why);
+    if (code == ERR_OK) {
+        code = cli_interrupt_watch(why);
+    }
+    return code == ERR_OK ? download(cli, path, is_forced, why) : code;
+}
+
+const struct cli_command cmd_download = {
+    .name = "download",
+    .synopsis = "FILE [-o PATH|-] [--force]",
+    .summary = "get a file from the server",
+    .details = "FILE is a name, ROOM/NAME, or an id. Without -o it goes to the current folder\n"
+               "under its own name, unless there is one already; -o PATH replaces what is at\n"
+               "PATH, in one step and only when all of it has arrived and been checked. Prints\n"
+               "the MD5 and the path, as md5sum would; nothing with -o -.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_OUTPUT) | CLI_ALLOWS(CLI_OPTION_FORCE),
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_download,
+};

@@ -1,0 +1,115 @@
+// fc ls and fc stat.
+#include <inttypes.h>
+
+#include "cli/cli_command.h"
+#include "cli/cli_message.h"
+#include "client/fc_file.h"
+
+struct listing {
+    bool is_json;
+    enum err code; // of printing
+    struct err_detail *why;
+};
+
+static enum err
+print_row(const struct fc_file *file, struct err_detail *why)
+{
+    struct cli_text text = {0};
+    cli_text_add(&text, "%14" PRIu64 "  ", file->size_bytes);
+    cli_text_add_local_time(&text, file->created_unix_ms);
+    cli_text_add(&text, "  ");
+    cli_text_add_printable(&text, file->owner);
+    cli_text_add(&text, "  ");
+    if (file->room[0] != '\0') {
+        cli_text_add_printable(&text, file->room);
+        cli_text_add(&text, "/");
+    }
+    cli_text_add_printable(&text, file->name);
+    cli_text_add(&text, "\n");
+    return cli_text_print(&text, why);
+}
+
+static bool
+on_file(void *context, const struct fc_file *file)
+{
+    struct listing *listing = context;
+    listing->code = listing->is_json ? cli_file_print_json(file, listing->why) : print_row(file, listing->why);
+    return listing->code == ERR_OK;
+}
+
+static enum err
+run_ls(struct cli *cli, struct err_detail *why)
+{
+    const char *prefix = cli->argument_count > 0 ? cli->arguments[0] : "";
+    struct listing listing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON), .why = why};
+    enum err code = cli_session_open(cli, true, why);
+    if (code == ERR_OK) {
+        code = fc_file_each(cli->session, prefix, on_file, &listing, why);
+    }
+    return listing.code != ERR_OK ? listing.code : code;
+}
+
+static void
+add_digest(struct cli_text *text, const char *label, const uint8_t *digest, size_t size)
+{
+    cli_text_add(text, "%s", label);
+    cli_text_add_hex(text, digest, size);
+    cli_text_add(text, "\n");
+}
+
+static enum err
+print_details(const struct fc_file *file, struct err_detail *why)
+{
+    struct cli_text text = {0};
+    cli_text_add(&text, "name     ");
+    cli_text_add_printable(&text, file->name);
+    cli_text_add(&text, "\nsize     %" PRIu64 " bytes\n", file->size_bytes);
+    add_digest(&text, "md5      ", file->md5, sizeof file->md5);
+    add_digest(&text, "sha256   ", file->sha256, sizeof file->sha256);
+    add_digest(&text, "id       ", file->id, sizeof file->id);
+    cli_text_add(&text, "owner    ");
+    cli_text_add_printable(&text, file->owner);
+    if (file->room[0] != '\0') {
+        cli_text_add(&text, "\nroom     ");
+        cli_text_add_printable(&text, file->room);
+    }
+    cli_text_add(&text, "\ncreated  ");
+    cli_text_add_local_time(&text, file->created_unix_ms);
+    cli_text_add(&text, "\n");
+    return cli_text_print(&text, why);
+}
+
+static enum err
+run_stat(struct cli *cli, struct err_detail *why)
+{
+    struct fc_file file = {0};
+    enum err code = cli_session_open(cli, true, why);
+    if (code == ERR_OK) {
+        code = fc_file_stat(cli->session, cli->arguments[0], &file, why);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    return cli_options_has(&cli->options, CLI_OPTION_JSON) ? cli_file_print_json(&file, why)
+                                                           : print_details(&file, why);
+}
+
+const struct cli_command cmd_ls = {
+    .name = "ls",
+    .synopsis = "[PREFIX]",
+    .summary = "list your files and those shared with your rooms",
+    .details = "Shows size, time, owner and name of the files whose names begin with PREFIX;\n"
+               "one shared with a room as ROOM/NAME.\n",
+    .arguments_max = 1,
+    .run = run_ls,
+};
+
+const struct cli_command cmd_stat = {
+    .name = "stat",
+    .synopsis = "FILE",
+    .summary = "show what is known of a file",
+    .details = "FILE is a name, ROOM/NAME, or an id.\n",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_stat,
+};

@@ -1,0 +1,474 @@
+// Files on a file system: written in place by two threads, finished by a rename.
+//
+// Two threads, so that one copies pieces to the system while the other waits for the disk. Whatever has gathered
+// meanwhile is taken at once and costs one sync for each file that it touches. One mutex guards the queue; nothing
+// is called under it.
+#include "services/store/blob.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "services/store/blob_files_priv.h"
+
+enum {
+    WRITERS = 2,
+    // Bounds how long the first piece of a batch waits for the last.
+    BATCH_PIECES_MAX = 32,
+    // What an upload leaves for the database and everybody else.
+    RESERVE_BYTES = 16 * 1024 * 1024,
+    DIGEST_STEP_BYTES = 256 * 1024, // stays in the processor's cache from one digest to the other
+    OBJECT_FOLDERS = 256,
+};
+
+struct blob_store {
+    // Immutable after open.
+    int uploads; // descriptors of the folders
+    int objects;
+    pthread_t writers[WRITERS];
+    unsigned writer_count;
+
+    struct blob_files files;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    struct {
+        struct blob_write *first;
+        struct blob_write **end; // where the next one is linked in
+        unsigned idle_writers;
+        bool is_closing;
+    } locked; // guarded by mutex
+};
+
+// A piece while its batch is being written.
+struct piece {
+    struct blob_write *write;
+    struct blob_file *file; // NULL: there is none, or it is synced
+    unsigned sync_failures; // of the file before the piece was written
+};
+
+static enum err
+write_piece(struct blob_store *store, struct piece *piece)
+{
+    const struct blob_write *write = piece->write;
+    if (write->offset > INT64_MAX || write->data.size > INT64_MAX - write->offset) {
+        return ERR_INVALID;
+    }
+    enum err err = blob_files_take(&store->files, BLOB_UPLOAD, write->id, &piece->file);
+    if (err != ERR_OK) {
+        return err;
+    }
+    piece->sync_failures = atomic_load(&piece->file->sync_failures);
+    return file_write_at(piece->file->fd, write->data, (off_t)write->offset);
+}
+
+// Syncs a file and says in failures_out how often that has failed so far. One at a time, so that the second writer
+// learns of a failure that the first was told.
+static enum err
+sync_file(struct blob_file *file, unsigned *failures_out)
+{
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&file->sync_mutex);
+    if (fdatasync(file->fd) != 0) {
+        int cause = errno;
+        err = err_from_errno(cause);
+        atomic_fetch_add(&file->sync_failures, 1);
+        log_error("BLOB-SYNC", NULL, "an upload could not be written to the disk: %s", strerrordesc_np(cause));
+    }
+    *failures_out = atomic_load(&file->sync_failures);
+    pthread_mutex_unlock(&file->sync_mutex);
+    return err;
+}
+
+// Syncs the file of the first of these pieces and settles all that are in the same file.
+static void
+sync_pieces(struct blob_store *store, struct piece *pieces, size_t count)
+{
+    struct blob_file *file = pieces[0].file;
+    unsigned failures = 0;
+    enum err err = sync_file(file, &failures);
+    for (size_t i = 0; i < count; i++) {
+        struct piece *piece = &pieces[i];
+        if (piece->file != file) {
+            continue;
+        }
+        if (piece->write->result == ERR_OK && piece->sync_failures != failures) {
+            piece->write->result = err != ERR_OK ? err : ERR_IO;
+        }
+        piece->file = NULL;
+        blob_files_give_back(&store->files, file);
+    }
+}
+
+static void
+write_batch(struct blob_store *store, struct blob_write *batch)
+{
+    struct piece pieces[BATCH_PIECES_MAX];
+    size_t count = 0;
+    for (struct blob_write *write = batch; write != NULL; write = write->next) {
+        pieces[count] = (struct piece){.write = write};
+        write->result = write_piece(store, &pieces[count]);
+        count++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (pieces[i].file != NULL) {
+            sync_pieces(store, &pieces[i], count - i);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct blob_write *write = pieces[i].write; // done may free it
+        write->done(write, write->result);
+    }
+}
+
+static struct blob_write *
+take_batch_locked(struct blob_store *store)
+{
+    struct blob_write *first = store->locked.first;
+    struct blob_write *last = first;
+    for (int i = 1; i < BATCH_PIECES_MAX && last->next != NULL; i++) {
+        last = last->next;
+    }
+    store->locked.first = last->next;
+    last->next = NULL;
+    if (store->locked.first == NULL) {
+        store->locked.end = &store->locked.first;
+    }
+    return first;
+}
+
+static void *
+run_writer(void *context)
+{
+    struct blob_store *store = context;
+    pthread_mutex_lock(&store->mutex);
+    for (;;) {
+        if (store->locked.first != NULL) {
+            struct blob_write *batch = take_batch_locked(store);
+            pthread_mutex_unlock(&store->mutex);
+            write_batch(store, batch);
+            pthread_mutex_lock(&store->mutex);
+        } else if (store->locked.is_closing) {
+            break;
+        } else {
+            store->locked.idle_writers++;
+            pthread_cond_wait(&store->wake, &store->mutex);
+            store->locked.idle_writers--;
+        }
+    }
+    pthread_mutex_unlock(&store->mutex);
+    return NULL;
+}
+
+void
+blob_upload_write(struct blob_store *store, struct blob_write *write)
+{
+    write->next = NULL;
+    pthread_mutex_lock(&store->mutex);
+    *store->locked.end = write;
+    store->locked.end = &write->next;
+    if (store->locked.idle_writers > 0) {
+        pthread_cond_signal(&store->wake);
+    }
+    pthread_mutex_unlock(&store->mutex);
+}
+
+static enum err
+sync_folder(int folder)
+{
+    return fsync(folder) == 0 ? ERR_OK : err_from_errno(errno);
+}
+
+enum err
+blob_upload_create(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t size_bytes)
+{
+    struct statvfs disk;
+    if (fstatvfs(store->uploads, &disk) != 0) {
+        return err_from_errno(errno);
+    }
+    uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (free_bytes < RESERVE_BYTES || size_bytes > free_bytes - RESERVE_BYTES) {
+        return ERR_NO_SPACE;
+    }
+    char name[BLOB_NAME_BYTES];
+    blob_file_name(BLOB_UPLOAD, id, name);
+    int fd = openat(store->uploads, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    (void)close(fd);
+    return sync_folder(store->uploads);
+}
+
+static enum err
+digest_fd(int fd, uint64_t size_bytes, struct digest *md5, struct digest *sha256, uint8_t *step)
+{
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    for (uint64_t offset = 0; offset < size_bytes;) {
+        uint64_t left = size_bytes - offset;
+        size_t size = left < DIGEST_STEP_BYTES ? (size_t)left : DIGEST_STEP_BYTES;
+        enum err err = file_read_at(fd, step, size, (off_t)offset);
+        if (err == ERR_OK) {
+            err = digest_update(md5, bytes_view_of(step, size));
+        }
+        if (err == ERR_OK) {
+            err = digest_update(sha256, bytes_view_of(step, size));
+        }
+        if (err != ERR_OK) {
+            return err;
+        }
+        offset += size;
+    }
+    return ERR_OK;
+}
+
+enum err
+blob_upload_digest(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t size_bytes, uint8_t md5_out[16],
+    uint8_t sha256_out[32])
+{
+    struct digest *md5 = NULL;
+    struct digest *sha256 = NULL;
+    struct blob_file *file = NULL;
+    enum err err = ERR_NO_MEMORY;
+    uint8_t *step = malloc(DIGEST_STEP_BYTES);
+    if (step == NULL) {
+        goto out;
+    }
+    err = digest_new(DIGEST_MD5, &md5);
+    if (err == ERR_OK) {
+        err = digest_new(DIGEST_SHA256, &sha256);
+    }
+    if (err == ERR_OK) {
+        err = blob_files_take(&store->files, BLOB_UPLOAD, id, &file);
+    }
+    if (err == ERR_OK) {
+        err = digest_fd(file->fd, size_bytes, md5, sha256, step);
+    }
+    if (err == ERR_OK) {
+        err = digest_final(md5, md5_out);
+    }
+    if (err == ERR_OK) {
+        err = digest_final(sha256, sha256_out);
+    }
+out:
+    if (file != NULL) {
+        blob_files_give_back(&store->files, file);
+    }
+    digest_free(&sha256);
+    digest_free(&md5);
+    free(step);
+    return err;
+}
+
+static enum err
+sync_object_folder(struct blob_store *store, const char *object_name)
+{
+    const char folder[] = {object_name[0], object_name[1], '\0'};
+    int fd = openat(store->objects, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    enum err err = sync_folder(fd);
+    (void)close(fd);
+    return err;
+}
+
+enum err
+blob_upload_finish(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES])
+{
+    char upload_name[BLOB_NAME_BYTES];
+    char object_name[BLOB_NAME_BYTES];
+    blob_file_name(BLOB_UPLOAD, id, upload_name);
+    blob_file_name(BLOB_OBJECT, id, object_name);
+
+    struct blob_file *file = NULL;
+    enum err err = blob_files_take(&store->files, BLOB_UPLOAD, id, &file);
+    if (err == ERR_OK) {
+        if (fsync(file->fd) != 0 || renameat(store->uploads, upload_name, store->objects, object_name) != 0) {
+            err = err_from_errno(errno);
+        }
+        blob_files_give_back(&store->files, file);
+        blob_files_forget(&store->files, BLOB_UPLOAD, id);
+    }
+    if (err == ERR_NOT_FOUND) {
+        // Finished before, perhaps just now by somebody who has not synced the folders yet.
+        err = faccessat(store->objects, object_name, F_OK, 0) == 0 ? ERR_OK : err_from_errno(errno);
+    }
+    if (err == ERR_OK) {
+        err = sync_object_folder(store, object_name);
+    }
+    return err == ERR_OK ? sync_folder(store->uploads) : err;
+}
+
+enum err
+blob_upload_cancel(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES])
+{
+    char name[BLOB_NAME_BYTES];
+    blob_file_name(BLOB_UPLOAD, id, name);
+    // Not synced: should it come back after a crash, the sweep at start-up finds it.
+    if (unlinkat(store->uploads, name, 0) != 0 && errno != ENOENT) {
+        return err_from_errno(errno);
+    }
+    blob_files_forget(&store->files, BLOB_UPLOAD, id);
+    return ERR_OK;
+}
+
+enum err
+blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out, size_t size)
+{
+    if (offset > INT64_MAX || size > INT64_MAX - offset) {
+        return ERR_OUT_OF_RANGE;
+    }
+    struct blob_file *file = NULL;
+    enum err err = blob_files_take(&store->files, BLOB_OBJECT, id, &file);
+    if (err == ERR_OK) {
+        err = file_read_at(file->fd, out, size, (off_t)offset);
+        blob_files_give_back(&store->files, file);
+    }
+    return err;
+}
+
+enum err
+blob_upload_each(struct blob_store *store, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]), void *context)
+{
+    // A descriptor of its own, because the position in the folder belongs to it.
+    int fd = openat(store->uploads, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    DIR *uploads = fdopendir(fd);
+    if (uploads == NULL) {
+        (void)close(fd);
+        return ERR_NO_MEMORY;
+    }
+    errno = 0;
+    for (struct dirent *entry = readdir(uploads); entry != NULL; entry = readdir(uploads)) {
+        uint8_t id[BLOB_ID_BYTES];
+        if (bytes_from_hex(entry->d_name, id, sizeof(id)) == ERR_OK) {
+            fn(context, id);
+        }
+        errno = 0; // readdir says by it whether NULL is the end or an error
+    }
+    enum err err = errno == 0 ? ERR_OK : err_from_errno(errno);
+    (void)closedir(uploads);
+    return err;
+}
+
+static enum err
+open_folder(int parent, const char *name, int *out)
+{
+    if (mkdirat(parent, name, 0700) != 0 && errno != EEXIST) {
+        return err_from_errno(errno);
+    }
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    *out = fd;
+    return ERR_OK;
+}
+
+// All of them at once, so that finishing an upload does not have to make and sync one.
+static enum err
+make_object_folders(int objects)
+{
+    for (unsigned i = 0; i < OBJECT_FOLDERS; i++) {
+        char name[3];
+        bytes_to_hex(bytes_view_of(&(uint8_t){(uint8_t)i}, 1), name);
+        if (mkdirat(objects, name, 0700) != 0 && errno != EEXIST) {
+            return err_from_errno(errno);
+        }
+    }
+    return sync_folder(objects);
+}
+
+static enum err
+open_folders(struct blob_store *store, const char *dir)
+{
+    enum err err = file_make_dirs(dir, 0700);
+    if (err != ERR_OK) {
+        return err;
+    }
+    int parent = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0) {
+        return err_from_errno(errno);
+    }
+    err = open_folder(parent, "uploads", &store->uploads);
+    if (err == ERR_OK) {
+        err = open_folder(parent, "objects", &store->objects);
+    }
+    if (err == ERR_OK) {
+        err = make_object_folders(store->objects);
+    }
+    if (err == ERR_OK) {
+        err = sync_folder(parent);
+    }
+    (void)close(parent);
+    return err;
+}
+
+enum err
+blob_store_open(const char *dir, struct blob_store **out, struct err_detail *why)
+{
+    struct blob_store *store = calloc(1, sizeof(*store));
+    if (store == NULL) {
+        return err_fail(why, ERR_NO_MEMORY, "no memory to open the files in %s", dir);
+    }
+    store->uploads = -1;
+    store->objects = -1;
+    store->locked.end = &store->locked.first;
+    // With default attributes these cannot fail on Linux.
+    (void)pthread_mutex_init(&store->mutex, NULL);
+    (void)pthread_cond_init(&store->wake, NULL);
+    enum err err = open_folders(store, dir);
+    blob_files_init(&store->files, store->uploads, store->objects);
+    while (err == ERR_OK && store->writer_count < WRITERS) {
+        err = thread_start(&store->writers[store->writer_count], "blob-writer", run_writer, store);
+        store->writer_count += err == ERR_OK;
+    }
+    if (err != ERR_OK) {
+        blob_store_close(&store);
+        return err_fail(why, err, "cannot keep files in %s: %s", dir, err_sentence(err));
+    }
+    *out = store;
+    return ERR_OK;
+}
+
+void
+blob_store_close(struct blob_store **store_in)
+{
+    struct blob_store *store = *store_in;
+    if (store == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&store->mutex);
+    store->locked.is_closing = true;
+    pthread_cond_broadcast(&store->wake);
+    pthread_mutex_unlock(&store->mutex);
+    for (unsigned i = 0; i < store->writer_count; i++) {
+        (void)pthread_join(store->writers[i], NULL);
+    }
+    blob_files_deinit(&store->files);
+    if (store->objects >= 0) {
+        (void)close(store->objects);
+    }
+    if (store->uploads >= 0) {
+        (void)close(store->uploads);
+    }
+    pthread_cond_destroy(&store->wake);
+    pthread_mutex_destroy(&store->mutex);
+    free(store);
+    *store_in = NULL;
+}

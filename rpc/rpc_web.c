@@ -143,6 +143,10 @@ tell_stopped(struct web_listener *listener)
 static void
 on_wsi_destroyed(struct web_listener *listener, struct lws *wsi)
 {
+    if (wsi == listener->listening) {
+        tell_stopped(listener); // its descriptor has been closed
+        return;
+    }
     void *owner = lws_get_opaque_user_data(wsi);
     lws_set_opaque_user_data(wsi, NULL);
     if (owner == &stranger) {
@@ -205,9 +209,6 @@ on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *da
         return 0;
     case LWS_CALLBACK_RAW_RX_FILE:
         on_acceptable(listener, wsi);
-        return 0;
-    case LWS_CALLBACK_RAW_CLOSE_FILE:
-        tell_stopped(listener);
         return 0;
     case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
         lws_set_opaque_user_data(wsi, &stranger);

@@ -153,7 +153,7 @@ publish_ticket(struct rpc_server *server, struct rpc_feed *feed)
         err = ERR_LIMIT;
     } else {
         // Armed under the lock: on_expiry waits for it, and rpc_feeds_end finds only feeds whose timer runs.
-        err = timer_start(server->timers, &feed->timer, RPC_TICKET_LIFETIME_MS);
+        err = timer_start(server->timers, &feed->timer, server->ticket_lifetime_ms);
     }
     if (err == ERR_OK) {
         feed->is_unclaimed = true;

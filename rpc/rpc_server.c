@@ -94,6 +94,7 @@ rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out
     set_default(&server->options.max_calls, DEFAULT_MAX_CALLS);
     set_default(&server->options.max_received_bytes, DEFAULT_MAX_RECEIVED_BYTES);
     set_default(&server->options.max_reply_bytes_per_connection, DEFAULT_MAX_REPLY_BYTES);
+    server->ticket_lifetime_ms = RPC_TICKET_LIFETIME_MS;
     atomic_init(&server->references, 1);
     LIST_INIT(&server->listeners);
     TAILQ_INIT(&server->run.locked.peers);

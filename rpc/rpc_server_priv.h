@@ -96,6 +96,7 @@ struct rpc_server {
     struct rpc_server_options options; // with the defaults filled in
     struct rpc_method_table methods;
     struct timer_queue *timers;
+    unsigned ticket_lifetime_ms;         // RPC_TICKET_LIFETIME_MS; tests have less patience
     LIST_HEAD(, rpc_listener) listeners; // only on the owner's thread
 
     atomic_size_t references;

@@ -44,7 +44,8 @@ struct chat_subscription {
     // Immutable after open.
     struct chat_fanout *fanout;
     uint8_t user_id[CHAT_ID_BYTES];
-    int64_t expires_unix_ms; // the token that it was made with
+    uint8_t session_id[CHAT_ID_BYTES];
+    int64_t expires_unix_ms; // the session
 
     // Under the fanout's lock.
     struct rpc_feed *feed; // set once, while open holds a reference
@@ -219,7 +220,8 @@ register_subscription(struct chat_subscription *subscription, struct err_detail 
     if (fanout->locked.is_stopping) {
         err = err_fail(why, ERR_UNAVAILABLE, "the server is shutting down; try again in a moment");
     } else if (count_subscriptions_locked(fanout, subscription->user_id) >= CHAT_SUBSCRIPTIONS_PER_USER_MAX) {
-        err = err_fail(why, ERR_LIMIT, "you have %d subscriptions open already; end some of your fc listen commands",
+        err = err_fail(why, ERR_LIMIT,
+            "you have %d subscriptions open already; end some of the programs that follow rooms",
             CHAT_SUBSCRIPTIONS_PER_USER_MAX);
     } else {
         subscription->references = 2;
@@ -240,6 +242,7 @@ chat_fanout_open(struct chat_fanout *fanout, const struct rpc_identity *owner, c
     }
     subscription->fanout = fanout;
     memcpy(subscription->user_id, owner->subject_id, sizeof(subscription->user_id));
+    memcpy(subscription->session_id, owner->session_id, sizeof(subscription->session_id));
     subscription->expires_unix_ms = owner->expires_unix_ms;
     enum err err = register_subscription(subscription, why);
     if (err != ERR_OK) {
@@ -366,35 +369,64 @@ chat_fanout_end_membership(struct chat_fanout *fanout, const uint8_t room_id[CHA
     pthread_mutex_unlock(&fanout->mutex);
 }
 
-// close_one closes a feed that is due: any, or one whose token has expired. Returns whether there was one.
-static bool
-close_one(struct chat_fanout *fanout, int64_t expired_by_unix_ms)
+// due_fn says whether a subscription has to be closed.
+typedef bool due_fn(const struct chat_subscription *subscription, const void *context);
+
+// close_due closes the feeds that are due, one at a time, since a feed is closed without the lock.
+static void
+close_due(struct chat_fanout *fanout, due_fn *is_due, const void *context)
 {
     struct chat_subscription *subscription;
-    pthread_mutex_lock(&fanout->mutex);
-    LIST_FOREACH(subscription, &fanout->locked.subscriptions, in_fanout)
-    {
-        if (!subscription->is_closing && !subscription->is_closed && subscription->feed != NULL &&
-            subscription->expires_unix_ms <= expired_by_unix_ms) {
-            subscription->references++;
-            break;
+    do {
+        pthread_mutex_lock(&fanout->mutex);
+        LIST_FOREACH(subscription, &fanout->locked.subscriptions, in_fanout)
+        {
+            if (!subscription->is_closing && !subscription->is_closed && subscription->feed != NULL &&
+                is_due(subscription, context)) {
+                subscription->references++;
+                break;
+            }
         }
-    }
-    pthread_mutex_unlock(&fanout->mutex);
-    if (subscription == NULL) {
-        return false;
-    }
-    chat_subscription_close(subscription);
-    chat_subscription_release(subscription);
+        pthread_mutex_unlock(&fanout->mutex);
+        if (subscription != NULL) {
+            chat_subscription_close(subscription);
+            chat_subscription_release(subscription);
+        }
+    } while (subscription != NULL);
+}
+
+static bool
+is_any(const struct chat_subscription *subscription, const void *context)
+{
+    (void)subscription;
+    (void)context;
     return true;
+}
+
+static bool
+is_expired(const struct chat_subscription *subscription, const void *now_unix_ms)
+{
+    return subscription->expires_unix_ms <= *(const int64_t *)now_unix_ms;
+}
+
+static bool
+is_of_session(const struct chat_subscription *subscription, const void *session_id)
+{
+    return memcmp(subscription->session_id, session_id, CHAT_ID_BYTES) == 0;
+}
+
+void
+chat_fanout_end_session(struct chat_fanout *fanout, const uint8_t session_id[CHAT_ID_BYTES])
+{
+    close_due(fanout, is_of_session, session_id);
 }
 
 static void
 on_heartbeat(struct timer *timer)
 {
     struct chat_fanout *fanout = (struct chat_fanout *)((char *)timer - offsetof(struct chat_fanout, heartbeat));
-    while (close_one(fanout, clock_unix_ms())) {
-    }
+    int64_t now_unix_ms = clock_unix_ms();
+    close_due(fanout, is_expired, &now_unix_ms);
     pthread_mutex_lock(&fanout->mutex);
     struct watched_room *room;
     struct watched_room *next;
@@ -445,8 +477,7 @@ chat_fanout_stop(struct chat_fanout *fanout)
     fanout->locked.is_stopping = true;
     pthread_mutex_unlock(&fanout->mutex);
     timer_stop(rpc_server_timers(fanout->server), &fanout->heartbeat);
-    while (close_one(fanout, INT64_MAX)) {
-    }
+    close_due(fanout, is_any, NULL);
 }
 
 void

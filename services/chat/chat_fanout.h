@@ -49,6 +49,9 @@ void chat_fanout_publish(struct chat_fanout *fanout, const struct chat_message *
 void chat_fanout_end_membership(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES],
     const uint8_t user_id[CHAT_ID_BYTES]);
 
+// chat_fanout_end_session closes the feeds of a session whose token has been revoked.
+void chat_fanout_end_session(struct chat_fanout *fanout, const uint8_t session_id[CHAT_ID_BYTES]);
+
 // chat_fanout_stop ends the heartbeats, closes the feeds and refuses new ones. Twice is no error. Not while the
 // server's timers wait for the caller.
 void chat_fanout_stop(struct chat_fanout *fanout);

@@ -335,6 +335,12 @@ chat_service_is_member(struct chat_service *chat, struct store_tx *tx, const uin
 }
 
 void
+chat_service_end_session(struct chat_service *chat, const uint8_t session_id[16])
+{
+    chat_fanout_end_session(chat->fanout, session_id);
+}
+
+void
 chat_service_stop(struct chat_service *chat)
 {
     chat_fanout_stop(chat->fanout);

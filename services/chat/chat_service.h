@@ -42,6 +42,9 @@ enum err chat_service_find_member_room(struct chat_service *chat, struct store_t
 enum err chat_service_is_member(struct chat_service *chat, struct store_tx *tx, const uint8_t room_id[16],
     const uint8_t user_id[16], bool *is_member_out) ERR_CHECKED;
 
+// chat_service_end_session ends the subscriptions of a session whose token has been revoked. Any thread.
+void chat_service_end_session(struct chat_service *chat, const uint8_t session_id[16]);
+
 // chat_service_stop closes the subscriptions and timers; before the server is freed. chat_service_free after it.
 void chat_service_stop(struct chat_service *chat);
 void chat_service_free(struct chat_service **chat);

@@ -31,6 +31,8 @@ static const struct scheme {
         struct err_detail *why);
     const struct rpc_listener_ops *ops;
 } schemes[] = {
+    {"tcp://", rpc_native_listen, &rpc_native_listener_ops},
+    {"ipc://", rpc_native_listen, &rpc_native_listener_ops},
     {"http://", rpc_web_listen, &rpc_web_listener_ops},
 };
 

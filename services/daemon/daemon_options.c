@@ -1,0 +1,212 @@
+#include "services/daemon/daemon_options.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_HTTP_URL "http://127.0.0.1:7421"
+#define SYSTEM_DATA_DIR "/var/lib/fcd"
+
+enum {
+    TOKEN_TTL_DEFAULT_S = 30 * 24 * 3600,
+    TOKEN_TTL_MIN_S = 1,
+    TOKEN_TTL_MAX_S = 10 * 365 * 24 * 3600,
+};
+
+static enum err
+set_data(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    if (value[0] == '\0' || strlen(value) >= sizeof(options->data_dir)) {
+        return err_fail(why, ERR_INVALID, "--data needs the path of a folder");
+    }
+    memcpy(options->data_dir, value, strlen(value) + 1);
+    return ERR_OK;
+}
+
+static enum err
+set_listen(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    if (options->listen_count == DAEMON_LISTEN_MAX) {
+        return err_fail(why, ERR_INVALID, "--listen can be given %d times at most", DAEMON_LISTEN_MAX);
+    }
+    options->listen_urls[options->listen_count++] = value;
+    return ERR_OK;
+}
+
+static enum err
+set_http(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)why;
+    options->http_url = strcmp(value, "off") == 0 ? NULL : value;
+    return ERR_OK;
+}
+
+static enum err
+set_signup(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    options->is_signup_closed = strcmp(value, "closed") == 0;
+    if (!options->is_signup_closed && strcmp(value, "open") != 0) {
+        return err_fail(why, ERR_INVALID, "--signup is open or closed, not \"%s\"", value);
+    }
+    return ERR_OK;
+}
+
+static enum err
+set_token_ttl(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    char *end = NULL;
+    unsigned long long seconds = strtoull(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || seconds < TOKEN_TTL_MIN_S || seconds > TOKEN_TTL_MAX_S) {
+        return err_fail(why, ERR_INVALID, "--token-ttl is a number of seconds from %d to %d, not \"%s\"",
+            TOKEN_TTL_MIN_S, TOKEN_TTL_MAX_S, value);
+    }
+    options->token_lifetime_ms = seconds * 1000;
+    return ERR_OK;
+}
+
+static enum err
+set_log_level(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    enum err err = log_level_from_text(value, &options->log_level);
+    if (err != ERR_OK) {
+        return err_fail(why, ERR_INVALID, "--log-level is error, warn, info or debug, not \"%s\"", value);
+    }
+    return ERR_OK;
+}
+
+static enum err
+set_version(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)value;
+    (void)why;
+    options->action = DAEMON_VERSION;
+    return ERR_OK;
+}
+
+static enum err
+set_help(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)value;
+    (void)why;
+    options->action = DAEMON_HELP;
+    return ERR_OK;
+}
+
+static const struct {
+    const char *name;
+    const char *argument; // NULL: takes none
+    const char *help;     // lines after the first are indented by whoever prints them
+    enum err (*set)(struct daemon_options *options, const char *value, struct err_detail *why);
+} rows[] = {
+    {"data", "DIR", "keep everything in this folder\n[as root " SYSTEM_DATA_DIR ", else ~/.local/share/fcd]", set_data},
+    {"listen", "URL",
+        "take calls at tcp://HOST:PORT or ipc://PATH; may be given again\n[" DAEMON_DEFAULT_TCP_URL
+        " and ipc://DIR/fcd.sock]",
+        set_listen},
+    {"http", "URL|off", "take calls over WebSocket at http://HOST:PORT\n[" DEFAULT_HTTP_URL "]", set_http},
+    {"signup", "open|closed", "whether strangers may make accounts [open]", set_signup},
+    {"token-ttl", "SECONDS", "how long a login lasts [2592000, which is 30 days]", set_token_ttl},
+    {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},
+    {"version", NULL, "print the version and end", set_version},
+    {"help", NULL, "print this and end", set_help},
+};
+
+enum {
+    ROW_COUNT = sizeof(rows) / sizeof(rows[0]),
+    HELP_COLUMN = 26,
+};
+
+void
+daemon_options_print_help(FILE *stream)
+{
+    fputs("usage: fcd [OPTION...]\nThe server of fc: chat rooms and files for a team.\n\n", stream);
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        const char *argument = rows[i].argument != NULL ? rows[i].argument : "";
+        int used = fprintf(stream, "  --%s %s", rows[i].name, argument);
+        for (const char *c = rows[i].help; *c != '\0'; c++) {
+            if (c == rows[i].help || c[-1] == '\n') {
+                fprintf(stream, "%*s", c == rows[i].help && used < HELP_COLUMN ? HELP_COLUMN - used : HELP_COLUMN, "");
+            }
+            fputc(*c, stream);
+        }
+        fputc('\n', stream);
+    }
+    fputs("\nWhen it takes calls it prints one line: ready rpc=URL[,URL...] http=URL\n"
+          "SIGTERM lets it finish what is in flight. The manual is fcd(8).\n",
+        stream);
+}
+
+// Where the data of this user is kept.
+static enum err
+set_default_data_dir(struct daemon_options *options, struct err_detail *why)
+{
+    const char *xdg = getenv("XDG_DATA_HOME");
+    const char *home = getenv("HOME");
+    int length = 0;
+    if (geteuid() == 0) {
+        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s", SYSTEM_DATA_DIR);
+    } else if (xdg != NULL && xdg[0] == '/') {
+        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s/fcd", xdg);
+    } else if (home != NULL && home[0] != '\0') {
+        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s/.local/share/fcd", home);
+    }
+    if (length <= 0 || (size_t)length >= sizeof(options->data_dir)) {
+        return err_fail(why, ERR_PRECONDITION, "there is no home folder to keep the data in: give --data DIR");
+    }
+    return ERR_OK;
+}
+
+// Says what getopt_long did not like about the argument it has just read.
+static enum err
+fail_option(int code, char **argv, int next, struct err_detail *why)
+{
+    // A long option stands whole in the argument before the next; a cluster of short ones may not be through yet.
+    const char *argument = optopt != 0 && code == '?' ? NULL : argv[next - 1];
+    if (code == ':') {
+        return err_fail(why, ERR_INVALID, "%s needs a value: see fcd --help", argument);
+    }
+    if (argument == NULL) {
+        return err_fail(why, ERR_INVALID, "unknown option -%c: see fcd --help", optopt);
+    }
+    return err_fail(why, ERR_INVALID, "unknown option %s: see fcd --help", argument);
+}
+
+enum err
+daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct err_detail *why)
+{
+    struct daemon_options options = {
+        .http_url = DEFAULT_HTTP_URL,
+        .token_lifetime_ms = (uint64_t)TOKEN_TTL_DEFAULT_S * 1000,
+        .log_level = LOG_INFO,
+    };
+    struct option longs[ROW_COUNT + 1] = {0};
+    enum err err = ERR_OK;
+    int row = 0;
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        longs[i].name = rows[i].name;
+        longs[i].has_arg = rows[i].argument != NULL ? required_argument : no_argument;
+    }
+    opterr = 0;
+    optind = 0; // glibc: start afresh
+    for (;;) {
+        int code = getopt_long(argc, argv, "+:", longs, &row);
+        if (code == -1) {
+            break;
+        }
+        err = code == 0 ? rows[row].set(&options, optarg, why) : fail_option(code, argv, optind, why);
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    if (optind < argc) {
+        return err_fail(why, ERR_INVALID, "unexpected argument \"%s\": see fcd --help", argv[optind]);
+    }
+    if (options.action == DAEMON_RUN && options.data_dir[0] == '\0') {
+        err = set_default_data_dir(&options, why);
+    }
+    if (err == ERR_OK) {
+        *out = options;
+    }
+    return err;
+}

@@ -1,0 +1,44 @@
+// What the command line of fcd says.
+#ifndef DAEMON_DAEMON_OPTIONS_H
+#define DAEMON_DAEMON_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+#define DAEMON_DEFAULT_TCP_URL "tcp://127.0.0.1:7420"
+
+enum {
+    DAEMON_PATH_MAX_BYTES = 4096,
+    DAEMON_LISTEN_MAX = 16,
+};
+
+enum daemon_action {
+    DAEMON_RUN,
+    DAEMON_HELP,
+    DAEMON_VERSION,
+};
+
+// daemon_options borrows the URLs from argv.
+struct daemon_options {
+    enum daemon_action action;
+    char data_dir[DAEMON_PATH_MAX_BYTES];
+    const char *listen_urls[DAEMON_LISTEN_MAX];
+    size_t listen_count;  // 0: the default listeners
+    const char *http_url; // NULL: no web listener
+    bool is_signup_closed;
+    uint64_t token_lifetime_ms;
+    enum log_level log_level;
+};
+
+// daemon_options_parse reads argv; what it leaves out has its default. ERR_INVALID: a usage error. ERR_PRECONDITION:
+// there is no --data and no home folder either.
+enum err daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct err_detail *why) ERR_CHECKED;
+
+void daemon_options_print_help(FILE *stream);
+
+#endif

@@ -38,7 +38,7 @@ test_utf8_rejects_what_rfc_3629_forbids(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "\x80", "\xbf", "\xc0\x80", "\xc1\xbf",               // lone continuations, overlong in two bytes
+        "\x80", "\xbf", "\xbf\x80", "\xc0\x80", "\xc1\xbf",   // lone continuations, overlong in two bytes
         "\xe0\x80\x80", "\xe0\x9f\xbf",                       // overlong in three
         "\xed\xa0\x80", "\xed\xbf\xbf",                       // surrogates
         "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf",               // overlong in four

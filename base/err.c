@@ -6,13 +6,13 @@
 #include <string.h>
 
 static const char *const names[ERR_COUNT] = {
-#define ERR_NAME(code, name, sentence) [code] = name,
+#define ERR_NAME(code, name, sentence) [code] = (name),
     ERR_MAP(ERR_NAME)
 #undef ERR_NAME
 };
 
 static const char *const sentences[ERR_COUNT] = {
-#define ERR_SENTENCE(code, name, sentence) [code] = sentence,
+#define ERR_SENTENCE(code, name, sentence) [code] = (sentence),
     ERR_MAP(ERR_SENTENCE)
 #undef ERR_SENTENCE
 };

@@ -54,8 +54,11 @@ unlist_locked(struct blob_files *files, struct blob_file *file)
 void
 blob_files_deinit(struct blob_files *files)
 {
-    while (!TAILQ_EMPTY(&files->locked.recent)) {
-        unlist_locked(files, TAILQ_FIRST(&files->locked.recent));
+    struct blob_file *file = TAILQ_FIRST(&files->locked.recent);
+    while (file != NULL) {
+        struct blob_file *next = TAILQ_NEXT(file, link);
+        close_file(file);
+        file = next;
     }
     pthread_mutex_destroy(&files->mutex);
 }
@@ -119,18 +122,19 @@ blob_files_take(struct blob_files *files, enum blob_kind kind, const uint8_t id[
     enum err err = ERR_OK;
     pthread_mutex_lock(&files->mutex);
     struct blob_file *file = find_locked(files, kind, id);
-    if (file != NULL) {
-        TAILQ_REMOVE(&files->locked.recent, file, link);
-        TAILQ_INSERT_HEAD(&files->locked.recent, file, link);
-    } else {
+    if (file == NULL) {
         // Under the lock, so that no file is listed any more once blob_files_forget has returned.
         err = open_locked(files, kind, id, &file);
+        if (err != ERR_OK) {
+            goto out;
+        }
     }
-    if (err == ERR_OK) {
-        file->users++;
-        trim_locked(files);
-        *out = file;
-    }
+    TAILQ_REMOVE(&files->locked.recent, file, link);
+    TAILQ_INSERT_HEAD(&files->locked.recent, file, link);
+    file->users++;
+    trim_locked(files);
+    *out = file;
+out:
     pthread_mutex_unlock(&files->mutex);
     return err;
 }

@@ -73,7 +73,6 @@ err_from_sqlite(sqlite3 *db, int code)
     case SQLITE_FULL:
         return ERR_NO_SPACE;
     case SQLITE_IOERR:
-        return is_out_of_space(db) ? ERR_NO_SPACE : ERR_IO;
     case SQLITE_CANTOPEN:
         return is_out_of_space(db) ? ERR_NO_SPACE : ERR_IO;
     case SQLITE_CORRUPT:

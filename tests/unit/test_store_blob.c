@@ -325,7 +325,7 @@ test_each_upload_is_found_and_may_be_cancelled_meanwhile(void **state)
     (void)state;
     char path[512];
     struct blob_store *store = open_blobs();
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 20; i++) {
         uint8_t other[BLOB_ID_BYTES] = {(uint8_t)i, [15] = 0x42};
         assert_int_equal(blob_upload_create(store, other, 1), ERR_OK);
     }
@@ -378,7 +378,7 @@ test_folder_that_cannot_be_says_so(void **state)
 }
 
 enum {
-    UPLOADS = 100, // more than stay open
+    UPLOADS = 70, // more than stay open
     PIECES = 8,
 };
 
@@ -548,7 +548,7 @@ test_finished_by_two_threads_at_once(void **state)
 {
     (void)state;
     struct blob_store *store = open_blobs();
-    for (int round = 0; round < 50; round++) {
+    for (int round = 0; round < 10; round++) {
         char path[512];
         (void)unlink(path_of(object_name, path));
         assert_int_equal(blob_upload_create(store, id, 1), ERR_OK);

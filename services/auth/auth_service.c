@@ -101,8 +101,9 @@ logout_stored(struct store_job *job, enum err result)
     const struct auth_service_options *options = &op->op.auth->options;
     if (result == ERR_OK) {
         Fc__Auth__V1__LogoutResponse response = FC__AUTH__V1__LOGOUT_RESPONSE__INIT;
+        // Before the answer: the next call must not find the token cached.
         if (options->on_revoked != NULL) {
-            options->on_revoked(options->context); // before the answer: the next call must not find the token cached
+            options->on_revoked(options->context, op->session_id);
         }
         op->answer(&response, op->op.call);
     } else {

@@ -17,8 +17,9 @@ struct auth_service_options {
     struct store *store;
     bool is_signup_closed;
     uint64_t token_lifetime_ms; // 0: 30 days
-    // A token has been revoked: what was cached of it must go. On the store's writer thread.
-    void (*on_revoked)(void *context);
+    // The token of a session has been revoked: what was cached of it and opened with it must go. On the store's writer
+    // thread, before the caller is answered.
+    void (*on_revoked)(void *context, const uint8_t session_id[16]);
     void *context;
 };
 

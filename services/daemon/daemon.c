@@ -36,10 +36,11 @@ _Static_assert(DAEMON_PATH_MAX_BYTES >= PATH_MAX, "realpath writes up to PATH_MA
 // --- What the services ask each other ------------------------------------------------------------------------------
 
 static void
-on_revoked(void *context)
+on_revoked(void *context, const uint8_t session_id[16])
 {
     const struct daemon *daemon = context;
     rpc_server_forget_tokens(daemon->server);
+    chat_service_end_session(daemon->chat, session_id);
 }
 
 static enum err
@@ -297,6 +298,25 @@ daemon_drain(struct daemon *daemon, unsigned timeout_ms)
     rpc_server_drain(daemon->server, timeout_ms);
 }
 
+static enum err
+do_nothing(struct store_tx *tx, struct store_job *job)
+{
+    (void)tx;
+    (void)job;
+    return ERR_OK;
+}
+
+// Waits until the writes that are queued have ended, whose operations belong to services.
+static void
+flush_store(struct store *store)
+{
+    struct store_job job = {.run = do_nothing};
+    enum err err = store_write_wait(store, &job);
+    if (err != ERR_OK) {
+        log_error("FCD-STORE", NULL, "the last write to the database failed: %s", err_sentence(err));
+    }
+}
+
 void
 daemon_free(struct daemon **daemon)
 {
@@ -311,9 +331,13 @@ daemon_free(struct daemon **daemon)
     // has to go on saying where that is.
     struct rpc_server *server = self->server;
     rpc_server_free(&server);
-    chat_service_free(&self->chat);
-    filestore_service_free(&self->filestore);
+    if (self->store != NULL) {
+        flush_store(self->store);
+    }
+    // Those first that wait for their operations, which may still call the others.
     auth_service_free(&self->auth);
+    filestore_service_free(&self->filestore);
+    chat_service_free(&self->chat);
     blob_store_close(&self->blobs);
     store_close(&self->store);
     daemon_lock_release(&self->lock_fd);

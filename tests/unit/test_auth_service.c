@@ -188,6 +188,7 @@ static char dir[64];
 static struct store *store;
 static struct auth_service *auth;
 static unsigned revocations;
+static uint8_t revoked_session[16];
 
 static int
 remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
@@ -199,9 +200,10 @@ remove_entry(const char *path, const struct stat *status, int type, struct FTW *
 }
 
 static void
-count_revocation(void *context)
+count_revocation(void *context, const uint8_t session_id[16])
 {
     (*(unsigned *)context)++;
+    memcpy(revoked_session, session_id, sizeof(revoked_session));
 }
 
 static int
@@ -578,6 +580,7 @@ test_logout_revokes_this_token_and_says_so_before_answering(void **state)
     service()->logout(service(), &request, on_logout, &call);
     assert_int_equal(wait_answer(&call), ERR_OK);
     assert_int_equal(revocations, 1);
+    assert_memory_equal(revoked_session, call.identity.session_id, sizeof(revoked_session));
     assert_int_equal(auth_service_authenticate(auth, bytes_view_of_text(one.call.locked.token), &identity),
         ERR_UNAUTHENTICATED);
     assert_int_equal(auth_service_authenticate(auth, bytes_view_of_text(two.call.locked.token), &identity), ERR_OK);

@@ -271,7 +271,7 @@ class FcTestCase(unittest.TestCase):
             fc.sign_up(user)
         return fc
 
-    def assert_fails(self, result, code, pattern=""):
+    def assert_fails(self, result, code, pattern="."):
         """It ended with this code, said why in one line, and printed nothing else."""
         self.assertEqual(result.code, code, repr(result))
         self.assertRegex(result.stderr, r"\Afc[^\n]*: [^\n]*\n\Z", repr(result))

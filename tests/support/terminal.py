@@ -27,7 +27,8 @@ class Terminal:
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(command, preexec_fn=take_terminal, **options)
-        os.close(slave)
+        # Kept open, so that the terminal lives on while nobody else has it open.
+        self.slave = slave
 
     def __enter__(self):
         return self
@@ -39,25 +40,22 @@ class Terminal:
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream:
                 stream.close()
+        os.close(self.slave)
         os.close(self.master)
 
     def _read(self, seconds):
-        """Takes what there is; False when nothing comes any more."""
+        """Takes what there is, or comes within that time; False when there was nothing."""
         readable, _, _ = select.select([self.master], [], [], seconds)
-        if not readable:
-            return True
-        try:
-            chunk = os.read(self.master, 65536)
-        except OSError:  # EIO: the last user of the terminal has closed it
-            return False
-        self.output += chunk
-        return bool(chunk)
+        if readable:
+            self.output += os.read(self.master, 65536)
+        return bool(readable)
 
     def wait_for(self, expected, seconds=20):
         """Reads on until the output holds these bytes, and forgets it up to their end."""
         deadline = time.monotonic() + limit(seconds)
         while expected not in self.output:
-            if not self._read(0.05) or time.monotonic() > deadline:
+            has_ended = self.process.poll() is not None
+            if (not self._read(0.05) and has_ended) or time.monotonic() > deadline:
                 raise AssertionError(f"waited in vain for {expected!r}; the terminal shows {self.output!r}")
         before, _, self.output = self.output.partition(expected)
         return before
@@ -76,7 +74,7 @@ class Terminal:
             self._read(0.05)
             if time.monotonic() > deadline:
                 raise AssertionError(f"it does not end; the terminal shows {self.output!r}")
-        while select.select([self.master], [], [], 0)[0] and self._read(0):
+        while self._read(0):
             pass
         check_report(str(self.process.args), self.output.decode(errors="replace"))
         return self.process.returncode

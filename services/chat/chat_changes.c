@@ -49,7 +49,24 @@ operation_new(Fc__Chat__V1__Chat_Service *service, struct rpc_call *call)
     }
     operation->chat = (struct chat_service *)service;
     operation->call = call;
+    pthread_mutex_lock(&operation->chat->mutex);
+    operation->chat->locked.operations++;
+    pthread_mutex_unlock(&operation->chat->mutex);
     return operation;
+}
+
+// operation_free is the last thing that an operation does with the service.
+static void
+operation_free(struct operation *operation)
+{
+    struct chat_service *chat = operation->chat;
+    free(operation);
+    pthread_mutex_lock(&chat->mutex);
+    chat->locked.operations--;
+    if (chat->locked.operations == 0) {
+        pthread_cond_broadcast(&chat->idle);
+    }
+    pthread_mutex_unlock(&chat->mutex);
 }
 
 static void
@@ -69,7 +86,7 @@ operation_fail(struct operation *operation, enum err result)
         return false;
     }
     chat_fail(operation->call, result, &operation->why);
-    free(operation);
+    operation_free(operation);
     return true;
 }
 
@@ -96,7 +113,7 @@ done_create_room(struct store_job *job, enum err result)
     chat_wire_room(&operation->room, &room);
     response.room = &room;
     operation->reply.create_room(&response, operation->call);
-    free(operation);
+    operation_free(operation);
 }
 
 void
@@ -140,7 +157,7 @@ done_join(struct store_job *job, enum err result)
     chat_wire_room(&operation->room, &room);
     response.room = &room;
     operation->reply.join(&response, operation->call);
-    free(operation);
+    operation_free(operation);
 }
 
 void
@@ -180,7 +197,7 @@ done_leave(struct store_job *job, enum err result)
     }
     Fc__Chat__V1__LeaveResponse response = FC__CHAT__V1__LEAVE_RESPONSE__INIT;
     operation->reply.leave(&response, operation->call);
-    free(operation);
+    operation_free(operation);
 }
 
 void
@@ -248,7 +265,7 @@ done_send(struct store_job *job, enum err result)
     response.seq = operation->sent.seq;
     response.sent_at_ms = operation->sent.sent_at_ms;
     operation->reply.send(&response, operation->call);
-    free(operation);
+    operation_free(operation);
 }
 
 void

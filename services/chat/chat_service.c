@@ -278,6 +278,9 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
         .history = history,
         .subscribe = subscribe,
     };
+    // With default attributes these two cannot fail on Linux.
+    pthread_mutex_init(&chat->mutex, NULL);
+    pthread_cond_init(&chat->idle, NULL);
     chat->store = options->store;
     chat->find_shared_file = options->find_shared_file;
     chat->find_shared_file_context = options->context;
@@ -352,7 +355,14 @@ chat_service_free(struct chat_service **chat)
     if (*chat == NULL) {
         return;
     }
+    pthread_mutex_lock(&(*chat)->mutex);
+    while ((*chat)->locked.operations > 0) {
+        pthread_cond_wait(&(*chat)->idle, &(*chat)->mutex);
+    }
+    pthread_mutex_unlock(&(*chat)->mutex);
     chat_fanout_free(&(*chat)->fanout);
+    pthread_cond_destroy(&(*chat)->idle);
+    pthread_mutex_destroy(&(*chat)->mutex);
     free(*chat);
     *chat = NULL;
 }

@@ -45,7 +45,8 @@ enum err chat_service_is_member(struct chat_service *chat, struct store_tx *tx, 
 // chat_service_end_session ends the subscriptions of a session whose token has been revoked. Any thread.
 void chat_service_end_session(struct chat_service *chat, const uint8_t session_id[16]);
 
-// chat_service_stop closes the subscriptions and timers; before the server is freed. chat_service_free after it.
+// chat_service_stop closes the subscriptions and timers; before the server is freed. chat_service_free comes after it,
+// and waits for the changes that the store still has to make.
 void chat_service_stop(struct chat_service *chat);
 void chat_service_free(struct chat_service **chat);
 

@@ -2,6 +2,9 @@
 #ifndef CHAT_CHAT_SERVICE_PRIV_H
 #define CHAT_CHAT_SERVICE_PRIV_H
 
+#include <pthread.h>
+#include <stddef.h>
+
 #include "base/err.h"
 #include "rpc/rpc_call.h"
 #include "services/chat/chat_fanout.h"
@@ -16,6 +19,13 @@ struct chat_service {
     struct chat_fanout *fanout;
     chat_find_file_fn *find_shared_file;
     void *find_shared_file_context;
+
+    // Changes that are between request and answer. The store may still run some after the server has been freed.
+    pthread_mutex_t mutex;
+    pthread_cond_t idle;
+    struct {
+        size_t operations;
+    } locked;
 };
 
 // chat_fail answers with an error. What is wrong with the server itself is for its log.

@@ -1,6 +1,7 @@
 // The Chat service on a real server and store: what is published to whom, and when it stops.
 #include <ftw.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@
 #include "rpc/rpc_subscriber.h"
 #include "services/chat/chat_fanout.h"
 #include "services/chat/chat_service.h"
+#include "services/chat/chat_service_priv.h"
 
 #include "fc/chat/v1/chat.pb-c.h"
 
@@ -543,6 +545,76 @@ test_ended_session_ends_its_subscriptions_only(void **state)
     rpc_subscriber_free(&second.subscriber);
 }
 
+struct blocker {
+    struct store_job job;
+    bool is_freed;
+};
+
+// Keeps the writer until the service has been freed, which with a change in the queue it must not be: then not for
+// long.
+static enum err
+block_writer(struct store_tx *tx, struct store_job *job)
+{
+    struct blocker *blocker = (struct blocker *)job;
+    struct timespec until;
+    (void)tx;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 1;
+    pthread_mutex_lock(&mutex);
+    while (!blocker->is_freed && pthread_cond_timedwait(&changed, &mutex, &until) == 0) {
+    }
+    pthread_mutex_unlock(&mutex);
+    return ERR_OK;
+}
+
+static void
+unblock_done(struct store_job *job, enum err result)
+{
+    (void)job;
+    (void)result;
+}
+
+static void
+test_free_waits_for_a_message_in_the_store_queue(void **state)
+{
+    (void)state;
+    static struct blocker blocker;
+    struct rpc_unary call;
+    Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
+    char room[] = "team";
+    char text[] = "late";
+    create(alice, "team");
+    blocker = (struct blocker){.job = {.run = block_writer, .done = unblock_done}};
+    store_write(store, &blocker.job);
+    request.room = room;
+    request.text = text;
+    rpc_unary_init(&call, alice, &fc__chat__v1__chat__descriptor);
+    fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
+    size_t operations = 0;
+    while (operations == 0) { // ctest ends it if it never comes
+        pthread_mutex_lock(&chat->mutex);
+        operations = chat->locked.operations;
+        pthread_mutex_unlock(&chat->mutex);
+        sched_yield();
+    }
+    chat_service_stop(chat);
+    rpc_server_free(&server);
+    chat_service_free(&chat);
+    pthread_mutex_lock(&mutex);
+    blocker.is_freed = true;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&mutex);
+    enum err err = rpc_unary_wait(&call);
+    assert_true(err == ERR_OK || err == ERR_UNAVAILABLE);
+    rpc_unary_deinit(&call);
+    rpc_channel_free(&alice);
+    rpc_channel_free(&bob);
+    store_close(&store);
+    start();
+    // It was in the queue, so it was made.
+    assert_int_equal(send_as(alice, "team", "next", NULL), 2);
+}
+
 static void
 test_expired_token_ends_its_subscription(void **state)
 {
@@ -584,6 +656,7 @@ main(void)
         TEST(test_concurrent_messages_are_published_in_order),
         TEST(test_heartbeats_tell_the_head),
         TEST(test_ended_session_ends_its_subscriptions_only),
+        TEST(test_free_waits_for_a_message_in_the_store_queue),
         TEST(test_expired_token_ends_its_subscription),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

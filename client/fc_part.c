@@ -52,7 +52,7 @@ remove_leftover(const struct fc_part *part, uint64_t size_bytes, struct err_deta
     }
     if (fd < 0 || fstat(fd, &found) != 0 || !S_ISREG(found.st_mode) || found.st_uid != geteuid() ||
         (found.st_size != 0 && (uint64_t)found.st_size != size_bytes)) {
-        err = err_fail(why, ERR_EXISTS, "\"%s\" is in the way: move or remove it", part->part_path);
+        err = err_fail(why, ERR_CONFLICT, "\"%s\" is in the way: move or remove it", part->part_path);
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         err = err_fail(why, ERR_BUSY, "another download is writing \"%s\"", part->part_path);
     } else if (unlink(part->part_path) != 0) {

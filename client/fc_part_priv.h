@@ -20,8 +20,8 @@ struct fc_part {
 
 // fc_part_create makes `path`.part, of size_bytes, with room for them on the disk. The name may be taken by what an
 // earlier download left that was killed: a regular file of the user's of just this size that nobody has locked. That is
-// replaced; anything else is ERR_EXISTS, and ERR_BUSY when another download writes it. ERR_EXISTS also when there is a
-// file at path and is_replacing is not set. ERR_NO_SPACE.
+// replaced; anything else is ERR_CONFLICT, and ERR_BUSY when another download writes it. ERR_EXISTS: there is a file at
+// path and is_replacing is not set. ERR_NO_SPACE.
 enum err fc_part_create(struct fc_part *part, const char *path, uint64_t size_bytes, bool is_replacing,
     struct err_detail *why) ERR_CHECKED;
 

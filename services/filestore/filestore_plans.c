@@ -406,6 +406,8 @@ struct cancel_op {
     struct rpc_call *call;
     Fc__Filestore__V1__CancelResponse_Closure reply;
     uint8_t upload_id[FILESTORE_ID_BYTES];
+    bool is_own; // there is such an upload of the caller's
+    bool has_made_room;
     struct err_detail why;
 };
 
@@ -430,7 +432,9 @@ cancel_run_record(struct store_tx *tx, struct store_job *job)
     struct cancel_op *op = (void *)((char *)job - offsetof(struct cancel_op, job));
 
     memset(&op->why, 0, sizeof(op->why));
-    return filestore_core_remove_upload(tx, op->upload_id, rpc_call_identity(op->call)->subject_id, &op->why);
+    enum err err = filestore_core_remove_upload(tx, op->upload_id, rpc_call_identity(op->call)->subject_id, &op->why);
+    op->is_own = err == ERR_OK || err == ERR_NO_SPACE;
+    return err;
 }
 
 static void
@@ -440,11 +444,32 @@ cancel_remove(struct work *work)
     cancel_finish(op, blob_upload_cancel(op->filestore->blobs, op->upload_id));
 }
 
+// cancel_make_room is for a disk so full that the database cannot even forget: the content goes first, and leaves room
+// for another try.
+static void
+cancel_make_room(struct work *work)
+{
+    struct cancel_op *op = (struct cancel_op *)work;
+
+    enum err err = blob_upload_cancel(op->filestore->blobs, op->upload_id);
+    if (err != ERR_OK) {
+        cancel_finish(op, err);
+        return;
+    }
+    op->has_made_room = true;
+    store_write(op->filestore->store, &op->job);
+}
+
 static void
 cancel_recorded(struct store_job *job, enum err result)
 {
     struct cancel_op *op = (void *)((char *)job - offsetof(struct cancel_op, job));
 
+    if (result == ERR_NO_SPACE && op->is_own && !op->has_made_room) {
+        op->work.run = cancel_make_room;
+        work_pool_submit(op->filestore->plan_pool, &op->work);
+        return;
+    }
     if (result != ERR_OK) {
         // One that is not there, or not the caller's, has nothing to drop.
         cancel_finish(op, result == ERR_NOT_FOUND ? ERR_OK : result);

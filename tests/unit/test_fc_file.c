@@ -575,12 +575,12 @@ test_a_part_file_in_the_way_is_only_removed_when_it_is_a_leftover(void **state)
     write_file("out.part", 100); // of the file's size: what a killed download leaves
     assert_int_equal(download(f, "in", "out", false, &file), ERR_OK);
     write_file("out.part", 99); // somebody's own
-    assert_int_equal(download(f, "in", "out", true, &file), ERR_EXISTS);
+    assert_int_equal(download(f, "in", "out", true, &file), ERR_CONFLICT);
     assert_int_equal(access("out.part", F_OK), 0);
     write_file("victim", 100);
     assert_int_equal(unlink("out.part"), 0);
     assert_int_equal(symlink("victim", "out.part"), 0);
-    assert_int_equal(download(f, "in", "out", true, &file), ERR_EXISTS);
+    assert_int_equal(download(f, "in", "out", true, &file), ERR_CONFLICT);
     assert_int_equal(unlink("out.part"), 0);
     write_file("out.part", 100);
     int fd = open("out.part", O_RDONLY | O_CLOEXEC);

@@ -1,8 +1,8 @@
 // Unpacking protobuf messages that strangers sent.
 //
 // protobuf-c recurses without a limit, accepts text that is not UTF-8, and spends many times a message's size in
-// memory. So a message is walked by its descriptor first (depth, elements, wire types, UTF-8), and then unpacked into
-// an arena with a ceiling.
+// memory. So a message is walked by its descriptor instead (depth, elements, wire types, UTF-8), and stored in an arena
+// with a ceiling. Fields that the descriptor does not know are skipped.
 #ifndef RPC_MESSAGE_H
 #define RPC_MESSAGE_H
 
@@ -26,7 +26,7 @@ enum err rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, struct
     ProtobufCMessage **message_out, struct err_detail *why) ERR_CHECKED;
 
 // rpc_message_arena_limit is the ceiling for an arena that a message of this size is unpacked into. Lists of short
-// strings, map entries and small messages cost up to about 14 times their encoding; what costs more (empty messages: 60
+// strings, map entries and small messages cost up to about 12 times their encoding; what costs more (empty messages: 60
 // times) is bounded by it.
 size_t rpc_message_arena_limit(size_t encoded_bytes);
 

@@ -225,10 +225,30 @@ test_file_names_at_their_limits(void **state)
     assert_name(text_check_file_name, text, false);
 }
 
+static void
+test_bad_bytes_are_found_at_every_place(void **state)
+{
+    (void)state;
+    const uint8_t bad[] = {0x00, 0x80, 0xff};
+    for (size_t size = 1; size <= 40; size++) {
+        for (size_t at = 0; at < size; at++) {
+            uint8_t text[40];
+            memset(text, 'a', sizeof(text));
+            text[at == 0 ? size - 1 : at - 1] = 0x01; // the smallest that is allowed, beside it
+            assert_true(text_is_utf8(bytes_view_of(text, size)));
+            for (size_t i = 0; i < sizeof(bad); i++) {
+                text[at] = bad[i];
+                assert_false(text_is_utf8(bytes_view_of(text, size)));
+            }
+        }
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_bytes_are_found_at_every_place),
         cmocka_unit_test(test_utf8_accepts_the_edges_of_every_length),
         cmocka_unit_test(test_utf8_rejects_what_rfc_3629_forbids),
         cmocka_unit_test(test_utf8_rejects_a_character_cut_at_every_byte),

@@ -143,6 +143,7 @@ take_ticket(struct connection *connection, struct bytes_view ticket)
 {
     connection->kind = CONNECTION_SUBSCRIBED;
     (void)timer_stop(connection->listener->timers, &connection->ticket_deadline);
+    sp_pipe_tell_drained(connection->pipe); // a feed writes its next message when the last has been written
     return rpc_peer_subscribe(connection->peer, ticket);
 }
 

@@ -169,6 +169,20 @@ rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data)
     }
 }
 
+// Request ids are unique, not secret: a thread asks the kernel for many at once.
+static void
+make_request_id(uint8_t request_id_out[RPC_REQUEST_ID_BYTES])
+{
+    static _Thread_local uint8_t stock[32][RPC_REQUEST_ID_BYTES];
+    static _Thread_local size_t left;
+    if (left == 0) {
+        random_bytes(stock, sizeof stock);
+        left = sizeof stock / sizeof stock[0];
+    }
+    left--;
+    memcpy(request_id_out, stock[left], RPC_REQUEST_ID_BYTES);
+}
+
 void
 rpc_unary_init(struct rpc_unary *call, struct rpc_channel *channel, const ProtobufCServiceDescriptor *service)
 {
@@ -177,7 +191,7 @@ rpc_unary_init(struct rpc_unary *call, struct rpc_channel *channel, const Protob
         .timeout_ms = RPC_TIMEOUT_DEFAULT_MS,
         .channel = channel,
     };
-    random_bytes(call->request_id, sizeof call->request_id);
+    make_request_id(call->request_id);
 }
 
 enum err

@@ -166,6 +166,12 @@ sp_input_is_partial(const struct sp_input *input)
     return input->is_in_large || input->end > input->begin;
 }
 
+bool
+sp_input_expects_more(const struct sp_input *input)
+{
+    return input->is_in_large || input->was_filled;
+}
+
 void
 sp_input_discard(struct sp_input *input)
 {

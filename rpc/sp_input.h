@@ -66,6 +66,9 @@ enum err sp_input_prepare(struct sp_input *input) ERR_CHECKED;
 // sp_input_is_partial: a header or message has begun and not ended.
 bool sp_input_is_partial(const struct sp_input *input);
 
+// sp_input_expects_more: the last read has probably left something behind.
+bool sp_input_expects_more(const struct sp_input *input);
+
 // sp_input_discard forgets what has been received.
 void sp_input_discard(struct sp_input *input);
 

@@ -1,8 +1,9 @@
 // One SP connection, as sp_pipe.h promises it.
 //
-// Two nng operations exist for a pipe, one that receives and one that sends. Their callbacks can run on two threads at
-// once, so whatever calls the owner is done by the holder of the *turn*: who finds the turn taken leaves a flag behind
-// and goes; the holder looks for flags until there are none. Nobody waits for the turn.
+// Two nng operations are under way for a pipe, one that receives and one that sends what has to wait for the peer.
+// Their callbacks can run on two threads at once, so whatever calls the owner is done by the holder of the *turn*: who
+// finds the turn taken leaves a flag behind and goes; the holder looks for flags until there are none. Nobody waits for
+// the turn.
 //
 // nng 1.5.2 never completes an operation that is started on a closed stream. So an operation is announced under the
 // lock
@@ -25,6 +26,7 @@
 #include "rpc/sp_input.h"
 
 enum {
+    TRIES_MAX = 16,                // so that a peer that never pauses does not keep one of nng's few threads to itself
     OUTPUT_KEEP_BYTES = 64 * 1024, // a larger output buffer is given back as soon as it has been written
     OUTPUT_SMALL_BYTES = 4 * 1024,
     IDLE_TRIM_MS = 2000, // without traffic for this long, buffers shrink to their small size
@@ -43,6 +45,8 @@ struct sp_pipe {
     nng_stream *stream;
     nng_aio *receive_aio;
     nng_aio *send_aio;
+    nng_aio *try_send_aio; // these two for what needs no waiting
+    nng_aio *try_receive_aio;
     struct timer_queue *timers;
     struct work_pool *reaper;
     char address[RPC_NNG_ADDRESS_MAX_BYTES];
@@ -52,6 +56,7 @@ struct sp_pipe {
 
     // The holder of the turn's only, or nobody's while a receive is under way.
     struct sp_input input;
+    unsigned tries_left; // receives without waiting before others get their turn on nng's threads
 
     struct {
         pthread_mutex_t mutex;
@@ -73,7 +78,9 @@ struct sp_pipe {
         size_t input_capacity; // as in input
 
         bool is_writing; // from the announcement of a send to the completion of its last part
-        bool has_drained;
+        bool has_waited; // some of it did not fit the socket's buffer
+        bool tells_drained;
+        bool has_drained; // on_drained is due
         struct bytes gathering;
         struct bytes writing;
         size_t written_bytes; // of writing
@@ -139,9 +146,10 @@ is_close_due_locked(const struct sp_pipe *pipe)
 
 // Has the reaper's thread take the turn, for callers from inside whom no handler may run.
 static void
-request_turn_if_closed_locked(struct sp_pipe *pipe)
+request_turn_locked(struct sp_pipe *pipe)
 {
-    if (is_close_due_locked(pipe) && !pipe->locked.has_turn_holder && !pipe->locked.is_turn_queued) {
+    bool is_due = pipe->locked.has_received || pipe->locked.has_drained || is_close_due_locked(pipe);
+    if (is_due && !pipe->locked.has_turn_holder && !pipe->locked.is_turn_queued) {
         pipe->locked.is_turn_queued = true;
         work_pool_submit(pipe->reaper, &pipe->turn_work);
     }
@@ -198,19 +206,52 @@ begin_receive_locked(struct sp_pipe *pipe)
 }
 
 static void
+note_received_locked(struct sp_pipe *pipe, nng_aio *aio)
+{
+    pipe->locked.is_receiving = false;
+    pipe->locked.has_received = true;
+    pipe->locked.is_input_busy = true;
+    pipe->locked.receive_result = nng_aio_result(aio);
+    pipe->locked.received_bytes = nng_aio_count(aio);
+    pipe->locked.activity += pipe->locked.receive_result == 0;
+}
+
+// Receives what is there without waiting; false when nothing is. As try_send, and worth it when the last read has left
+// something behind.
+static bool
+try_receive(struct sp_pipe *pipe)
+{
+    if (pipe->tries_left == 0 || !sp_input_expects_more(&pipe->input)) {
+        return false;
+    }
+    pipe->tries_left--;
+    nng_stream_recv(pipe->stream, pipe->try_receive_aio);
+    nng_aio_cancel(pipe->try_receive_aio);
+    nng_aio_wait(pipe->try_receive_aio);
+    return nng_aio_result(pipe->try_receive_aio) != NNG_ECANCELED;
+}
+
+static void
 submit_receive(struct sp_pipe *pipe)
 {
     uint8_t *at = NULL;
     size_t size = 0;
     sp_input_space(&pipe->input, &at, &size);
     nng_iov iov = {.iov_buf = at, .iov_len = size};
-    (void)nng_aio_set_iov(pipe->receive_aio, 1, &iov); // fails for more than 8 parts only
-    nng_stream_recv(pipe->stream, pipe->receive_aio);
+    (void)nng_aio_set_iov(pipe->try_receive_aio, 1, &iov); // fails for more than 8 parts only
+    (void)nng_aio_set_iov(pipe->receive_aio, 1, &iov);
+    bool is_received = try_receive(pipe);
+    if (!is_received) {
+        nng_stream_recv(pipe->stream, pipe->receive_aio);
+    }
 
     lock(pipe);
     pipe->locked.starting--;
+    if (is_received) {
+        note_received_locked(pipe, pipe->try_receive_aio);
+    }
     close_stream_if_due_locked(pipe);
-    request_turn_if_closed_locked(pipe);
+    request_turn_locked(pipe);
     unlock(pipe);
 }
 
@@ -356,18 +397,14 @@ on_received(void *arg)
 {
     struct sp_pipe *pipe = arg;
     lock(pipe);
-    pipe->locked.is_receiving = false;
-    pipe->locked.has_received = true;
-    pipe->locked.is_input_busy = true;
-    pipe->locked.receive_result = nng_aio_result(pipe->receive_aio);
-    pipe->locked.received_bytes = nng_aio_count(pipe->receive_aio);
-    pipe->locked.activity += pipe->locked.receive_result == 0;
+    note_received_locked(pipe, pipe->receive_aio);
+    pipe->tries_left = TRIES_MAX;
     take_turn_and_unlock(pipe);
 }
 
 // ---- Sending ----
 
-// Announces a send of what has gathered. When it returns true the caller unlocks and calls submit_send.
+// Announces a send of what has gathered. When it returns true the caller unlocks and calls drive_send.
 static bool
 begin_send_locked(struct sp_pipe *pipe)
 {
@@ -384,24 +421,6 @@ begin_send_locked(struct sp_pipe *pipe)
 }
 
 static void
-submit_send(struct sp_pipe *pipe)
-{
-    // Nobody changes `writing` while is_writing is set.
-    nng_iov iov = {
-        .iov_buf = pipe->locked.writing.data + pipe->locked.written_bytes,
-        .iov_len = pipe->locked.writing.size - pipe->locked.written_bytes,
-    };
-    (void)nng_aio_set_iov(pipe->send_aio, 1, &iov); // fails for more than 8 parts only
-    nng_stream_send(pipe->stream, pipe->send_aio);
-
-    lock(pipe);
-    pipe->locked.starting--;
-    close_stream_if_due_locked(pipe);
-    request_turn_if_closed_locked(pipe);
-    unlock(pipe);
-}
-
-static void
 end_write_locked(struct sp_pipe *pipe)
 {
     pipe->locked.is_writing = false;
@@ -411,37 +430,102 @@ end_write_locked(struct sp_pipe *pipe)
     }
 }
 
-static void
-on_sent(void *arg)
+// Takes note of what a send has brought. Returns whether there is more to send.
+static bool
+note_sent_locked(struct sp_pipe *pipe, int result, size_t sent)
 {
-    struct sp_pipe *pipe = arg;
-    bool is_begun = false;
-    lock(pipe);
-    int result = nng_aio_result(pipe->send_aio);
-    pipe->locked.written_bytes += nng_aio_count(pipe->send_aio);
+    pipe->locked.written_bytes += sent;
     pipe->locked.activity++;
     if (result != 0 || pipe->locked.state == PIPE_CLOSED) {
         end_write_locked(pipe);
         close_locked(pipe, err_from_nng(result));
-    } else if (pipe->locked.written_bytes < pipe->locked.writing.size) {
-        pipe->locked.starting++;
-        is_begun = true;
-    } else {
-        end_write_locked(pipe);
-        is_begun = begin_send_locked(pipe);
-        if (!is_begun && pipe->locked.state == PIPE_LINGERING) {
-            close_locked(pipe, ERR_CLOSED);
-        } else if (!is_begun) {
-            pipe->locked.has_drained = true;
-            arm_idle_timer_locked(pipe);
-        }
+        return false;
     }
-    if (is_begun) {
-        unlock(pipe);
-        submit_send(pipe);
+    if (pipe->locked.written_bytes < pipe->locked.writing.size) {
+        return true;
+    }
+    end_write_locked(pipe);
+    if (begin_send_locked(pipe)) {
+        pipe->locked.starting--; // the send under way goes on
+        return true;
+    }
+    if (pipe->locked.state == PIPE_LINGERING) {
+        close_locked(pipe, ERR_CLOSED);
+    }
+    bool is_wanted = pipe->locked.has_waited || pipe->locked.tells_drained || !pipe->locked.wants_reading;
+    pipe->locked.has_drained = is_wanted && pipe->options.handlers->on_drained != NULL;
+    pipe->locked.has_waited = false;
+    arm_idle_timer_locked(pipe);
+    return false;
+}
+
+// Nobody else changes `writing` while is_writing is set.
+static void
+set_send_part(struct sp_pipe *pipe, nng_aio *aio)
+{
+    nng_iov iov = {
+        .iov_buf = pipe->locked.writing.data + pipe->locked.written_bytes,
+        .iov_len = pipe->locked.writing.size - pipe->locked.written_bytes,
+    };
+    (void)nng_aio_set_iov(aio, 1, &iov); // fails for more than 8 parts only
+}
+
+// Sends as much as goes without waiting; NNG_ECANCELED: nothing did.
+//
+// An aio without callback completes in place, so a send that the socket takes at once is complete when nng returns, and
+// any other is cancelled. Most are of the first kind, and waking one of nng's threads to hear so costs more than the
+// send itself.
+static int
+try_send(struct sp_pipe *pipe, size_t *sent_out)
+{
+    set_send_part(pipe, pipe->try_send_aio);
+    nng_stream_send(pipe->stream, pipe->try_send_aio);
+    nng_aio_cancel(pipe->try_send_aio);
+    nng_aio_wait(pipe->try_send_aio);
+    *sent_out = nng_aio_count(pipe->try_send_aio);
+    return nng_aio_result(pipe->try_send_aio);
+}
+
+// Sends what has been announced and what gathers meanwhile, until there is nothing left or the peer has to read first.
+static void
+drive_send(struct sp_pipe *pipe)
+{
+    bool has_more = true;
+    bool must_wait = false;
+    while (has_more && !must_wait) {
+        size_t sent = 0;
+        int result = try_send(pipe, &sent);
         lock(pipe);
+        size_t left = pipe->locked.writing.size - pipe->locked.written_bytes;
+        must_wait = result == NNG_ECANCELED || (result == 0 && sent < left);
+        has_more = note_sent_locked(pipe, result == NNG_ECANCELED ? 0 : result, sent);
+        pipe->locked.has_waited |= has_more && must_wait;
+        unlock(pipe);
     }
-    take_turn_and_unlock(pipe);
+    if (has_more) {
+        set_send_part(pipe, pipe->send_aio);
+        nng_stream_send(pipe->stream, pipe->send_aio);
+    }
+    lock(pipe);
+    pipe->locked.starting--;
+    close_stream_if_due_locked(pipe);
+    request_turn_locked(pipe);
+    unlock(pipe);
+}
+
+static void
+on_sent(void *arg)
+{
+    struct sp_pipe *pipe = arg;
+    lock(pipe);
+    bool has_more = note_sent_locked(pipe, nng_aio_result(pipe->send_aio), nng_aio_count(pipe->send_aio));
+    if (has_more) {
+        pipe->locked.starting++;
+        unlock(pipe);
+        drive_send(pipe);
+    } else {
+        take_turn_and_unlock(pipe);
+    }
 }
 
 enum err
@@ -483,8 +567,16 @@ sp_pipe_flush(struct sp_pipe *pipe)
     bool is_begun = begin_send_locked(pipe);
     unlock(pipe);
     if (is_begun) {
-        submit_send(pipe);
+        drive_send(pipe);
     }
+}
+
+void
+sp_pipe_tell_drained(struct sp_pipe *pipe)
+{
+    lock(pipe);
+    pipe->locked.tells_drained = true;
+    unlock(pipe);
 }
 
 size_t
@@ -538,7 +630,7 @@ on_timer(struct timer *timer)
     case PIPE_CLOSED:
         break;
     }
-    request_turn_if_closed_locked(pipe);
+    request_turn_locked(pipe);
     unlock(pipe);
 }
 
@@ -558,10 +650,10 @@ sp_pipe_close(struct sp_pipe *pipe, unsigned linger_ms)
         close_locked(pipe, ERR_CLOSED);
     }
     bool is_lingering = pipe->locked.state == PIPE_LINGERING;
-    request_turn_if_closed_locked(pipe);
+    request_turn_locked(pipe);
     unlock(pipe);
     if (is_begun) {
-        submit_send(pipe);
+        drive_send(pipe);
     }
     if (is_lingering) {
         // A socket that is closed with unread bytes resets the connection, and the peer loses what was written last.
@@ -579,6 +671,8 @@ reap(struct work *work)
     nng_aio_stop(pipe->send_aio);
     nng_aio_free(pipe->receive_aio);
     nng_aio_free(pipe->send_aio);
+    nng_aio_free(pipe->try_send_aio);
+    nng_aio_free(pipe->try_receive_aio);
     nng_stream_free(pipe->stream);
     bytes_free(&pipe->locked.gathering);
     bytes_free(&pipe->locked.writing);
@@ -649,7 +743,8 @@ sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp
     if (pipe->timers == NULL || pipe->reaper == NULL ||
         sp_input_init(&pipe->input, options->is_ipc, options->max_message_bytes) != ERR_OK ||
         nng_aio_alloc(&pipe->receive_aio, on_received, pipe) != 0 ||
-        nng_aio_alloc(&pipe->send_aio, on_sent, pipe) != 0) {
+        nng_aio_alloc(&pipe->send_aio, on_sent, pipe) != 0 || nng_aio_alloc(&pipe->try_send_aio, NULL, NULL) != 0 ||
+        nng_aio_alloc(&pipe->try_receive_aio, NULL, NULL) != 0) {
         goto fail;
     }
     if (options->is_dialled) {
@@ -671,6 +766,8 @@ fail:
     // Nothing was started, so nothing has to be stopped; nng_aio_free accepts NULL.
     nng_aio_free(pipe->receive_aio);
     nng_aio_free(pipe->send_aio);
+    nng_aio_free(pipe->try_send_aio);
+    nng_aio_free(pipe->try_receive_aio);
     nng_stream_free(stream);
     bytes_free(&pipe->locked.gathering);
     sp_input_free(&pipe->input);
@@ -693,10 +790,10 @@ sp_pipe_start(struct sp_pipe *pipe)
     }
     bool is_sending = begin_send_locked(pipe);
     bool is_receiving = begin_receive_locked(pipe);
-    request_turn_if_closed_locked(pipe);
+    request_turn_locked(pipe);
     unlock(pipe);
     if (is_sending) {
-        submit_send(pipe);
+        drive_send(pipe);
     }
     if (is_receiving) {
         submit_receive(pipe);

@@ -294,7 +294,7 @@ walk_page(const Fc__Chat__V1__HistoryResponse *response, struct history_walk *wa
 {
     walk->head_seq = response->head_seq;
     for (size_t i = 0; i < response->n_messages && walk->remaining > 0; i++) {
-        struct fc_message message;
+        struct fc_message message = {0};
         enum err err = fc_room_message_from_wire(response->messages[i], walk->room, &message, why);
         if (err != ERR_OK) {
             return err;

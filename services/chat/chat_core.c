@@ -340,7 +340,7 @@ chat_core_leave(struct store_tx *tx, const struct chat_user *user, struct bytes_
     if (err != ERR_NOT_FOUND) {
         return err;
     }
-    struct chat_room found;
+    struct chat_room found = {0};
     err = chat_core_find_room(tx, room, user->id, &found, why);
     if (err != ERR_OK) {
         return err;

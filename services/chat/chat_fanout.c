@@ -112,6 +112,7 @@ remove_watch_locked(struct chat_fanout *fanout, struct watch *watch)
     watch->room = NULL;
     LIST_REMOVE(watch, in_room);
     if (LIST_EMPTY(&room->watches)) {
+        // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the table has this room, so it is there.
         HASH_DEL(fanout->locked.rooms, room);
         free(room);
     }
@@ -158,9 +159,7 @@ chat_subscription_release(struct chat_subscription *subscription)
     }
     pthread_mutex_unlock(&fanout->mutex);
     if (is_last) {
-        if (subscription->feed != NULL) {
-            rpc_feed_release(subscription->feed);
-        }
+        rpc_feed_release(subscription->feed);
         free(subscription);
     }
 }
@@ -252,8 +251,11 @@ chat_fanout_open(struct chat_fanout *fanout, const struct rpc_identity *owner, c
     struct rpc_feed *feed = NULL;
     err = rpc_feed_new(fanout->server, on_feed_closed, subscription, &feed);
     if (err != ERR_OK) {
-        chat_subscription_release(subscription); // the feed's reference
-        chat_subscription_release(subscription);
+        // Nobody else has taken a reference, since there is no feed.
+        pthread_mutex_lock(&fanout->mutex);
+        LIST_REMOVE(subscription, in_fanout);
+        pthread_mutex_unlock(&fanout->mutex);
+        free(subscription);
         return err;
     }
     pthread_mutex_lock(&fanout->mutex);

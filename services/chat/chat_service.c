@@ -54,7 +54,7 @@ read_rooms(struct store_tx *tx, void *context)
 static enum err
 fill_rooms(const struct chat_room *rooms, size_t count, Fc__Chat__V1__Room ***out)
 {
-    Fc__Chat__V1__Room **pointers = malloc(count * (sizeof(Fc__Chat__V1__Room *) + sizeof(Fc__Chat__V1__Room)) + 1);
+    Fc__Chat__V1__Room **pointers = malloc(count * (sizeof(pointers[0]) + sizeof(Fc__Chat__V1__Room)) + 1);
     if (pointers == NULL) {
         return ERR_NO_MEMORY;
     }

@@ -574,6 +574,19 @@ unblock_done(struct store_job *job, enum err result)
     (void)result;
 }
 
+// ctest ends it if it never comes.
+static void
+wait_for_operations(size_t count)
+{
+    bool is_there = false;
+    while (!is_there) {
+        pthread_mutex_lock(&chat->mutex);
+        is_there = chat->locked.operations == count;
+        pthread_mutex_unlock(&chat->mutex);
+        sched_yield();
+    }
+}
+
 static void
 test_free_waits_for_a_message_in_the_store_queue(void **state)
 {
@@ -584,19 +597,14 @@ test_free_waits_for_a_message_in_the_store_queue(void **state)
     char room[] = "team";
     char text[] = "late";
     create(alice, "team");
+    wait_for_operations(0); // it is counted a little longer than its caller waits
     blocker = (struct blocker){.job = {.run = block_writer, .done = unblock_done}};
     store_write(store, &blocker.job);
     request.room = room;
     request.text = text;
     rpc_unary_init(&call, alice, &fc__chat__v1__chat__descriptor);
     fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
-    size_t operations = 0;
-    while (operations == 0) { // ctest ends it if it never comes
-        pthread_mutex_lock(&chat->mutex);
-        operations = chat->locked.operations;
-        pthread_mutex_unlock(&chat->mutex);
-        sched_yield();
-    }
+    wait_for_operations(1);
     chat_service_stop(chat);
     rpc_server_free(&server);
     chat_service_free(&chat);

@@ -54,7 +54,7 @@ read_rooms(struct store_tx *tx, void *context)
 static enum err
 fill_rooms(const struct chat_room *rooms, size_t count, Fc__Chat__V1__Room ***out)
 {
-    Fc__Chat__V1__Room **pointers = malloc(count * (sizeof(pointers[0]) + sizeof(Fc__Chat__V1__Room)) + 1);
+    Fc__Chat__V1__Room **pointers = malloc(count * (sizeof(void *) + sizeof(Fc__Chat__V1__Room)) + 1);
     if (pointers == NULL) {
         return ERR_NO_MEMORY;
     }
@@ -129,7 +129,7 @@ reply_history(struct chat_history *page, Fc__Chat__V1__HistoryResponse_Closure r
 {
     Fc__Chat__V1__HistoryResponse response = FC__CHAT__V1__HISTORY_RESPONSE__INIT;
     struct history_entry *entries = calloc(page->count + 1, sizeof(*entries));
-    response.messages = calloc(page->count + 1, sizeof(response.messages[0]));
+    response.messages = calloc(page->count + 1, sizeof(void *));
     enum err err = entries == NULL || response.messages == NULL ? ERR_NO_MEMORY : ERR_OK;
     if (err == ERR_OK) {
         for (size_t i = 0; i < page->count; i++) {

@@ -108,7 +108,8 @@ authenticate(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view t
     if (err != ERR_OK) {
         memset(known, 0, sizeof(*known));
         return err == ERR_UNAUTHENTICATED
-                   ? err_fail(why, err, "the login token is unknown, expired or revoked; log in again")
+                   ? err_fail(why, err,
+                         "the login token is unknown, expired or revoked; log in again, as with fc login")
                    : err;
     }
     memcpy(known->token, token.data, token.size);

@@ -9,7 +9,8 @@ import subprocess
 import tempfile
 import unittest
 
-from fcd_process import Fcd, check_report, clean_environment, limit, wait_until
+from fcd_process import (DONE, NOT_ALLOWED, NOT_LOGGED_IN, Fc, Fcd, check_report, clean_environment, limit,
+                         wait_until)
 
 
 def run_fcd(*arguments, **env):
@@ -238,6 +239,33 @@ class RefusalTest(DaemonTest):
         result = run_fcd("--version")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertRegex(result.stdout, r"\Afcd \d+\.\d+\.\d+\n\Z")
+
+
+class OptionTest(DaemonTest):
+    def person(self, fcd):
+        fc = Fc(fcd.url)
+        self.addCleanup(fc.close)
+        return fc
+
+    def test_a_token_ends_after_its_ttl(self):
+        fcd = self.start("--token-ttl", "1")
+        fc = self.person(fcd)
+        fc.sign_up("ann")
+        expired = wait_until(lambda: (lambda result: result.code != DONE and result)(fc.try_run("whoami")), "the end")
+        self.assertEqual(expired.code, NOT_LOGGED_IN)
+        self.assertIn("fc login", expired.stderr)
+
+    def test_closed_sign_up_lets_only_those_in_who_are_there(self):
+        fcd = self.start()
+        ann = self.person(fcd)
+        ann.sign_up("ann", "her password")
+        fcd.stop()
+        fcd.options = ["--signup", "closed"]
+        fcd.start()
+        bob = self.person(fcd).try_run("signup", "bob", "--password-stdin", stdin=b"his password")
+        self.assertEqual(bob.code, NOT_ALLOWED, bob)
+        self.assertIn("closed", bob.stderr)
+        ann.run("login", "ann", "--password-stdin", stdin=b"her password")
 
 
 class SignalTest(DaemonTest):

@@ -27,6 +27,11 @@ def _damaged(what: str) -> RpcError:
     return RpcError(rpc_pb2.DATA_LOSS, f"{what} does not match its digest")
 
 
+def _has_arrived(bits: bytes, index: int) -> bool:
+    # An empty field means none: protobuf does not send it.
+    return index // 8 < len(bits) and bool(bits[index // 8] >> (index % 8) & 1)
+
+
 def upload(channel: Channel, path: str, *, name: str = "", room: str = "", request_id: Optional[bytes] = None,
            progress: Optional[Progress] = None) -> filestore_pb2.File:
     """Stores a file and returns what the server says of it, MD5 included. name: the path's last part.
@@ -49,7 +54,7 @@ def upload(channel: Channel, path: str, *, name: str = "", room: str = "", reque
         for index in range(plan.chunk_count):
             data = file.read(plan.chunk_size_bytes)
             whole.update(data)
-            if plan.arrived[index // 8] >> (index % 8) & 1:
+            if _has_arrived(plan.arrived, index):
                 continue
             md5 = hashlib.md5(data).digest()
             if len(pending) == IN_FLIGHT:

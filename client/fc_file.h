@@ -58,9 +58,11 @@ enum err fc_file_upload(struct fc_session *session, const char *path, const char
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
 
 // fc_file_download fetches a file, checks every segment's MD5 and SHA-256, and writes it in place under `path`.part,
-// which is synced and renamed to `path` when it is whole: no other name ever holds half a file. path NULL: the last
-// component of the file's name, in the current folder. ERR_EXISTS: there is a file already and is_replacing is not set.
-// On failure the .part file is removed.
+// which is synced and renamed to `path` when it is whole: no other name ever holds half a file. The room on the disk is
+// taken before anything is fetched (ERR_NO_SPACE). path NULL: the last component of the file's name, in the current
+// folder; ERR_INVALID if that is hidden, as .bashrc. ERR_EXISTS: there is a file already and is_replacing is not set.
+// ERR_BUSY: another download writes this .part; ERR_CONFLICT: it is not what a killed download leaves. On failure the
+// .part file is removed.
 enum err fc_file_download(struct fc_session *session, const char *file, const char *path, bool is_replacing,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
 

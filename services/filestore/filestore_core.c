@@ -162,26 +162,30 @@ filestore_core_add_upload(struct store_tx *tx, const struct filestore_file *file
 }
 
 enum err
-filestore_core_arrived(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], struct bytes *bitmap)
+filestore_core_arrived(struct store_tx *tx, const struct filestore_file *file, struct bytes *bitmap)
 {
     struct store_rows *rows = NULL;
-    size_t start = bitmap->size;
+    uint64_t needed = (filestore_core_chunk_count(file) + 7) / 8;
+    size_t size = needed < FILESTORE_BITMAP_MAX_BYTES ? (size_t)needed : FILESTORE_BITMAP_MAX_BYTES;
 
-    enum err err =
-        store_query(tx, "SELECT chunk FROM filestore_chunks WHERE file_id = $1 AND chunk < $2 ORDER BY chunk",
-            STORE_ARGS(store_blob(id, FILESTORE_ID_BYTES), store_int((int64_t)FILESTORE_BITMAP_MAX_BYTES * 8)), &rows);
+    bytes_clear(bitmap);
+    enum err err = bytes_reserve(bitmap, size);
+    if (err != ERR_OK || size == 0) {
+        return err;
+    }
+    memset(bitmap->data, 0, size);
+    bitmap->size = size;
+    err = store_query(tx, "SELECT chunk FROM filestore_chunks WHERE file_id = $1 AND chunk < $2",
+        STORE_ARGS(store_blob(file->id, FILESTORE_ID_BYTES), store_int((int64_t)size * 8)), &rows);
     while (err == ERR_OK) {
         err = store_rows_next(rows);
-        if (err != ERR_OK) {
-            break;
-        }
-        uint64_t chunk = (uint64_t)store_rows_int(rows, 0);
-        size_t needed = (size_t)(chunk / 8) + 1;
-        while (err == ERR_OK && bitmap->size - start < needed) {
-            err = bytes_append(bitmap, bytes_view_of("", 1));
-        }
         if (err == ERR_OK) {
-            bitmap->data[start + chunk / 8] |= (uint8_t)(1U << (chunk % 8));
+            uint64_t chunk = (uint64_t)store_rows_int(rows, 0);
+            if (chunk / 8 >= size) {
+                err = ERR_CORRUPT;
+                break;
+            }
+            bitmap->data[chunk / 8] |= (uint8_t)(1U << (chunk % 8));
         }
     }
     store_rows_free(&rows);

@@ -98,8 +98,8 @@ enum err filestore_core_find_own(struct store_tx *tx, const uint8_t id[FILESTORE
 enum err filestore_core_add_upload(struct store_tx *tx, const struct filestore_file *file,
     struct err_detail *why) ERR_CHECKED;
 
-// filestore_core_arrived appends the bitmap of SaveResponse.arrived, without the zero bytes at its end.
-enum err filestore_core_arrived(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
+// filestore_core_arrived makes the bitmap of SaveResponse.arrived. What bitmap held before is dropped.
+enum err filestore_core_arrived(struct store_tx *tx, const struct filestore_file *file,
     struct bytes *bitmap) ERR_CHECKED;
 
 // filestore_core_find_chunk finds what is recorded of a chunk that has arrived. ERR_NOT_FOUND.

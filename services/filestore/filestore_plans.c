@@ -71,8 +71,7 @@ save_find_existing(struct store_tx *tx, struct save_op *op)
             existing.name, (unsigned long long)existing.size_bytes);
     }
     op->plan = existing;
-    bytes_clear(&op->arrived);
-    return filestore_core_arrived(tx, plan->id, &op->arrived);
+    return filestore_core_arrived(tx, plan, &op->arrived);
 }
 
 // save_look finds the room and the plan, if it was made before. ERR_NOT_FOUND is a room that is not there; a new plan
@@ -103,7 +102,11 @@ save_run_record(struct store_tx *tx, struct store_job *job)
     memset(&op->why, 0, sizeof(op->why));
     // The same request may have come twice at once.
     enum err err = save_find_existing(tx, op);
-    return err == ERR_NOT_FOUND ? filestore_core_add_upload(tx, &op->plan, &op->why) : err;
+    if (err != ERR_NOT_FOUND) {
+        return err;
+    }
+    err = filestore_core_add_upload(tx, &op->plan, &op->why);
+    return err == ERR_OK ? filestore_core_arrived(tx, &op->plan, &op->arrived) : err;
 }
 
 static enum err

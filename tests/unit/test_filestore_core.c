@@ -147,7 +147,7 @@ run_query(struct store_tx *tx, void *context)
     case FIND_SHARED:
         return filestore_core_find_shared(tx, q->user_id, q->id, &q->file);
     case ARRIVED:
-        return filestore_core_arrived(tx, q->id, &q->bytes);
+        return filestore_core_arrived(tx, &q->file, &q->bytes);
     case CHECK_COMPLETE:
         return filestore_core_check_complete(tx, &q->file, &q->f->why);
     case DIGESTS:
@@ -252,19 +252,23 @@ test_upload_id_follows_from_owner_and_request(void **state)
 }
 
 static void
-test_arrived_has_a_bit_for_each_chunk_and_no_zeros_at_its_end(void **state)
+test_arrived_has_a_bit_for_each_chunk(void **state)
 {
     struct fixture *f = *state;
     struct filestore_file file = make_upload(f, "a", alice, NULL, 40 * FILESTORE_CHUNK_MIN_BYTES);
-    struct query query = {.kind = ARRIVED, .id = file.id};
+    struct query query = {.kind = ARRIVED, .file = file};
     assert_int_equal(ask(f, &query), ERR_OK);
-    assert_int_equal(query.bytes.size, 0);
+    assert_int_equal(query.bytes.size, 5);
+    assert_memory_equal(query.bytes.data, "\0\0\0\0\0", 5);
     assert_int_equal(add_chunk(f, &file, 0, 1), ERR_OK);
     assert_int_equal(add_chunk(f, &file, 9, 1), ERR_OK);
+    assert_int_equal(add_chunk(f, &file, 39, 1), ERR_OK);
     assert_int_equal(ask(f, &query), ERR_OK);
-    assert_int_equal(query.bytes.size, 2);
-    assert_int_equal(query.bytes.data[0], 1);
-    assert_int_equal(query.bytes.data[1], 2);
+    assert_int_equal(query.bytes.size, 5);
+    assert_memory_equal(query.bytes.data, "\1\2\0\0\x80", 5);
+    query.file = make_upload(f, "vast", alice, NULL, FILESTORE_FILE_MAX_BYTES);
+    assert_int_equal(ask(f, &query), ERR_OK);
+    assert_int_equal(query.bytes.size, FILESTORE_BITMAP_MAX_BYTES);
     bytes_free(&query.bytes);
 }
 
@@ -331,9 +335,11 @@ test_removed_upload_is_gone_with_its_chunks(void **state)
     assert_int_equal(add_chunk(f, &file, 0, 1), ERR_NOT_FOUND);
     assert_int_equal(commit(f, &file, 1), ERR_NOT_FOUND);
     assert_int_equal(add_upload(f, &file), ERR_OK);
-    struct query query = {.kind = ARRIVED, .id = file.id};
+    struct query query = {.kind = ARRIVED, .file = file};
     assert_int_equal(ask(f, &query), ERR_OK);
-    assert_int_equal(query.bytes.size, 0);
+    assert_int_equal(query.bytes.size, 1);
+    assert_int_equal(query.bytes.data[0], 0);
+    bytes_free(&query.bytes);
 }
 
 static void
@@ -493,7 +499,7 @@ test_everything_is_there_after_a_restart(void **state)
     store_close(&f->store);
     assert_int_equal(store_open(f->dir, &f->store, &f->why), ERR_OK);
     assert_int_equal(filestore_core_migrate(f->store, &f->why), ERR_OK);
-    struct query query = {.kind = ARRIVED, .id = upload.id};
+    struct query query = {.kind = ARRIVED, .file = upload};
     assert_int_equal(ask(f, &query), ERR_OK);
     assert_int_equal(query.bytes.size, 1);
     assert_int_equal(query.bytes.data[0], 2);
@@ -509,8 +515,7 @@ main(void)
         cmocka_unit_test(test_chunk_size_grows_with_the_file_within_bounds),
         cmocka_unit_test(test_chunks_cover_the_file_exactly),
         cmocka_unit_test(test_upload_id_follows_from_owner_and_request),
-        cmocka_unit_test_setup_teardown(test_arrived_has_a_bit_for_each_chunk_and_no_zeros_at_its_end, set_up,
-            tear_down),
+        cmocka_unit_test_setup_teardown(test_arrived_has_a_bit_for_each_chunk, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_chunk_never_changes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_missing_chunks_are_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_commit_twice_changes_nothing_and_ends_the_upload, set_up, tear_down),

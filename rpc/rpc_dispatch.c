@@ -54,7 +54,8 @@ read_frame(struct rpc_call *call, struct rpc_frame *frame, Fc__Rpc__V1__RequestH
         return err_fail(why, ERR_UNIMPLEMENTED, "this server knows no frame with flags 0x%02x", frame->flags);
     }
     ProtobufCMessage *header = NULL;
-    err = rpc_message_unpack(&fc__rpc__v1__request_header__descriptor, frame->header, &call->arena, &header, why);
+    err = rpc_message_unpack_in_place(&fc__rpc__v1__request_header__descriptor, frame->header, &call->arena, &header,
+        why);
     if (err != ERR_OK) {
         return err;
     }
@@ -181,7 +182,7 @@ prepare(struct rpc_call *call, struct rpc_batch *batch, ProtobufCMessage **reque
     if (err != ERR_OK) {
         return err;
     }
-    return rpc_message_unpack(call->method->input, frame.message, &call->arena, request_out, why);
+    return rpc_message_unpack_in_place(call->method->input, frame.message, &call->arena, request_out, why);
 }
 
 void

@@ -23,6 +23,7 @@ struct level {
 struct walk {
     const uint8_t *at;
     struct arena *arena; // NULL in a mere check
+    bool is_in_place;    // fields of bytes borrow from the encoding
     struct level levels[RPC_NESTING_MAX_DEPTH];
     size_t depth; // levels in use; the outermost message is one
     size_t elements;
@@ -241,6 +242,7 @@ run(struct walk *walk)
             continue;
         }
         struct rpc_occurrence occurrence;
+        occurrence.is_borrowed = walk->is_in_place;
         enum err err = read_tag(walk, &occurrence);
         if (err == ERR_OK) {
             err = read_value(walk, &occurrence);
@@ -261,6 +263,7 @@ start(struct walk *walk, const ProtobufCMessageDescriptor *descriptor, struct by
 {
     walk->at = data.data;
     walk->arena = NULL;
+    walk->is_in_place = false;
     walk->levels[0] = (struct level){
         .descriptor = descriptor,
         .end = data.size > 0 ? data.data + data.size : data.data,
@@ -278,23 +281,40 @@ rpc_message_check(const ProtobufCMessageDescriptor *descriptor, struct bytes_vie
     return run(&walk);
 }
 
+static enum err
+unpack(struct walk *walk, struct arena *arena, ProtobufCMessage **message_out)
+{
+    const ProtobufCMessageDescriptor *descriptor = walk->levels[0].descriptor;
+    ProtobufCMessage *message = rpc_message_begin(descriptor, arena);
+    if (message == NULL) {
+        return err_fail(walk->why, ERR_NO_MEMORY, "there is no memory for %s", descriptor->short_name);
+    }
+    walk->arena = arena;
+    walk->levels[0].message = message;
+    enum err err = run(walk);
+    if (err == ERR_OK) {
+        *message_out = message;
+    }
+    return err;
+}
+
 enum err
 rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, struct bytes_view data, struct arena *arena,
     ProtobufCMessage **message_out, struct err_detail *why)
 {
     struct walk walk;
     start(&walk, descriptor, data, why);
-    ProtobufCMessage *message = rpc_message_begin(descriptor, arena);
-    if (message == NULL) {
-        return err_fail(why, ERR_NO_MEMORY, "there is no memory for %s", descriptor->short_name);
-    }
-    walk.arena = arena;
-    walk.levels[0].message = message;
-    enum err err = run(&walk);
-    if (err == ERR_OK) {
-        *message_out = message;
-    }
-    return err;
+    return unpack(&walk, arena, message_out);
+}
+
+enum err
+rpc_message_unpack_in_place(const ProtobufCMessageDescriptor *descriptor, struct bytes_view data, struct arena *arena,
+    ProtobufCMessage **message_out, struct err_detail *why)
+{
+    struct walk walk;
+    start(&walk, descriptor, data, why);
+    walk.is_in_place = true;
+    return unpack(&walk, arena, message_out);
 }
 
 size_t

@@ -25,6 +25,11 @@ enum err rpc_message_check(const ProtobufCMessageDescriptor *descriptor, struct 
 enum err rpc_message_unpack(const ProtobufCMessageDescriptor *descriptor, struct bytes_view data, struct arena *arena,
     ProtobufCMessage **message_out, struct err_detail *why) ERR_CHECKED;
 
+// rpc_message_unpack_in_place is the same without a copy of fields of type bytes: they point into data, which has to
+// outlive the message. For large ones this is most of the work.
+enum err rpc_message_unpack_in_place(const ProtobufCMessageDescriptor *descriptor, struct bytes_view data,
+    struct arena *arena, ProtobufCMessage **message_out, struct err_detail *why) ERR_CHECKED;
+
 // rpc_message_arena_limit is the ceiling for an arena that a message of this size is unpacked into. Lists of short
 // strings, map entries and small messages cost up to about 12 times their encoding; what costs more (empty messages: 60
 // times) is bounded by it.

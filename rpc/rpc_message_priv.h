@@ -32,6 +32,7 @@ struct rpc_occurrence {
     struct bytes_view value; // without the length of a length-prefixed one
     bool is_packed;          // the value is a list of entries
     size_t packed_count;
+    bool is_borrowed; // bytes stay where they are
 };
 
 // rpc_varint_read returns the bytes of the varint at the start, 0 when it does not end within the maximum.

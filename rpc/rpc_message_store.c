@@ -100,10 +100,15 @@ put_text(char **to, struct bytes_view value, struct arena *arena)
 }
 
 static bool
-put_bytes(ProtobufCBinaryData *to, struct bytes_view value, struct arena *arena)
+put_bytes(ProtobufCBinaryData *to, const struct rpc_occurrence *occurrence, struct arena *arena)
 {
+    struct bytes_view value = occurrence->value;
     *to = (ProtobufCBinaryData){0};
-    if (value.size > 0) {
+    if (occurrence->is_borrowed) {
+        // Through memcpy, since the generated type has no const; readers of a request have.
+        memcpy(&to->data, &value.data, sizeof(to->data));
+        to->len = value.size;
+    } else if (value.size > 0) {
         to->data = arena_alloc(arena, value.size);
         if (to->data == NULL) {
             return false;
@@ -135,7 +140,7 @@ put(void *to, const struct rpc_occurrence *occurrence, struct arena *arena, Prot
         return put_text(to, occurrence->value, arena);
     }
     if (type == PROTOBUF_C_TYPE_BYTES) {
-        return put_bytes(to, occurrence->value, arena);
+        return put_bytes(to, occurrence, arena);
     }
     *child_out = earlier != NULL ? earlier : rpc_message_begin(occurrence->field->descriptor, arena);
     memcpy(to, child_out, sizeof(*child_out));

@@ -436,6 +436,16 @@ test_a_large_field_of_bytes_is_taken(void **state)
     assert_int_equal(ERR_OK, unpack(bytes_as_view(&data), &arena, &request, &why));
     assert_int_equal(size, request->data.len);
     assert_int_equal(0xee, request->data.data[size - 1]);
+    assert_ptr_not_equal(data.data + prefix, request->data.data);
+    arena_deinit(&arena);
+
+    // In place it costs no memory.
+    ProtobufCMessage *message = NULL;
+    arena_init(&arena, 4096);
+    assert_int_equal(ERR_OK, rpc_message_unpack_in_place(ECHO, bytes_as_view(&data), &arena, &message, &why));
+    request = (Fc__Test__V1__EchoRequest *)message;
+    assert_ptr_equal(data.data + prefix, request->data.data);
+    assert_int_equal(size, request->data.len);
     arena_deinit(&arena);
     bytes_free(&data);
 }

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -300,19 +299,6 @@ on_accepted(void *arg)
 
 // ---- Listening ----
 
-static pthread_once_t raise_limit_once = PTHREAD_ONCE_INIT;
-
-// A server needs a descriptor for each connection, and the usual soft limit is 1,024.
-static void
-raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); // serving fewer is better than not starting
-    }
-}
-
 // Removes a socket file that nobody listens on. nng would remove any file there.
 static enum err
 remove_stale_socket(const char *path, struct err_detail *why)
@@ -436,7 +422,6 @@ enum err
 rpc_native_listen(struct rpc_server *server, const char *url, char *bound_url_out, void **listener_out,
     struct err_detail *why)
 {
-    (void)pthread_once(&raise_limit_once, raise_descriptor_limit);
     struct listener *listener = calloc(1, sizeof *listener);
     if (listener == NULL) {
         return ERR_NO_MEMORY;

@@ -22,8 +22,8 @@ enum {
 
     DRAIN_TIMEOUT_MS = 10 * 1000,
 
-    // 10,000 connections, their files, and room. Not all that the hard limit may allow: libwebsockets keeps a table
-    // with an entry for every possible descriptor.
+    // 10,000 connections, their files, and room. Not all that the limits may allow: libwebsockets keeps a table with 16
+    // bytes for every possible descriptor, which would be 16 MiB where containers get a limit of a million.
     FILES_MAX = 32768,
 
     // Each thread with an arena of its own would keep what it once needed.
@@ -43,7 +43,7 @@ set_limits(void)
     mallopt(M_ARENA_MAX, ARENAS_MAX);
     mallopt(M_MMAP_THRESHOLD, HEAP_KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES);
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FILES_MAX) {
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != FILES_MAX) {
         limit.rlim_cur = limit.rlim_max < FILES_MAX ? limit.rlim_max : FILES_MAX;
         if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
             log_warn("FCD-FILES", NULL, "the limit of open files stays as it is, so there can be fewer connections");

@@ -53,7 +53,12 @@ run_signup(struct cli *cli, struct err_detail *why)
         code = fc_session_sign_up(cli->session, cli->arguments[0], bytes_as_view(&password), why);
     }
     if (code == ERR_OK) {
-        code = log_in(cli, bytes_as_view(&password), why);
+        struct err_detail cause = {0};
+        code = log_in(cli, bytes_as_view(&password), &cause);
+        if (code != ERR_OK) {
+            (void)err_fail(why, code, "the account is made, but logging in failed: %s; try 'fc login %s'",
+                err_message(&cause, code), cli->arguments[0]);
+        }
     }
     bytes_free_secret(&password);
     return code == ERR_OK ? print_login(cli, "signed up and logged in", why) : code;

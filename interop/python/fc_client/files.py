@@ -28,7 +28,7 @@ def _damaged(what: str) -> RpcError:
 
 
 def _has_arrived(bits: bytes, index: int) -> bool:
-    # An empty field means none: protobuf does not send it.
+    # What the field is too short for has not arrived.
     return index // 8 < len(bits) and bool(bits[index // 8] >> (index % 8) & 1)
 
 

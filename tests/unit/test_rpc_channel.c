@@ -27,7 +27,7 @@ struct server {
     int listener;
     char url[128];
     bool is_ipc;
-    enum behaviour behaviour;
+    _Atomic(enum behaviour) behaviour; // a test may change it
     size_t close_after;
     pthread_t thread;
     atomic_size_t calls;

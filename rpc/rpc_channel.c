@@ -10,7 +10,6 @@
 #include "rpc/rpc_channel.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,16 +20,12 @@
 #include "rpc/rpc_channel_priv.h"
 #include "rpc/rpc_dial.h"
 #include "rpc/rpc_nng.h"
+#include "rpc/rpc_unary_table.h"
 #include "rpc/sp_pipe.h"
 
 enum {
     CONNECT_TIMEOUT_DEFAULT_MS = 5000,
-    FIRST_BUCKETS = 64, // of the table; it doubles when there are as many calls
 };
-
-static const uint32_t ID_MARK = UINT32_C(0x80000000); // SP: set in the last id of a request
-
-TAILQ_HEAD(call_list, rpc_unary);
 
 struct rpc_channel {
     // Immutable after new.
@@ -52,14 +47,10 @@ struct rpc_channel {
         bool has_peer;   // the pipe's peer has shaken hands
         unsigned active; // attempts and pipes whose last callback has not returned
 
-        struct call_list calls; // in the order of their start
-        size_t call_count;
-        struct rpc_unary **buckets; // by id
-        size_t bucket_count;        // a power of two
-        uint32_t last_id;
+        struct rpc_unary_table calls; // in flight
 
-        struct call_list ended; // complete but for their completion, which the timer thread runs
-        uint64_t armed_ms;      // UINT64_MAX: the timer is idle
+        struct rpc_unary_list ended; // complete but for their completion, which the timer thread runs
+        uint64_t armed_ms;           // UINT64_MAX: the timer is idle
     } locked;
 };
 
@@ -79,105 +70,13 @@ unlock(struct rpc_channel *channel)
     (void)pthread_mutex_unlock(&channel->mutex);
 }
 
-// ---- Calls in flight ----
-
-static struct rpc_unary **
-bucket_locked(struct rpc_channel *channel, uint32_t id)
-{
-    return &channel->locked.buckets[id & (channel->locked.bucket_count - 1)];
-}
-
-static struct rpc_unary *
-find_locked(struct rpc_channel *channel, uint32_t id)
-{
-    struct rpc_unary *call = *bucket_locked(channel, id);
-    while (call != NULL && call->locked.id != id) {
-        call = call->locked.next_in_bucket;
-    }
-    return call;
-}
-
-static void
-grow_buckets_locked(struct rpc_channel *channel)
-{
-    struct rpc_unary **grown = calloc(2 * channel->locked.bucket_count, sizeof(struct rpc_unary *));
-    if (grown == NULL) {
-        return; // longer chains are slower, not wrong
-    }
-    free(channel->locked.buckets);
-    channel->locked.buckets = grown;
-    channel->locked.bucket_count *= 2;
-    struct rpc_unary *call;
-    TAILQ_FOREACH(call, &channel->locked.calls, locked.link)
-    {
-        struct rpc_unary **bucket = bucket_locked(channel, call->locked.id);
-        call->locked.next_in_bucket = *bucket;
-        *bucket = call;
-    }
-}
-
-static void
-insert_locked(struct rpc_channel *channel, struct rpc_unary *call)
-{
-    if (channel->locked.call_count == channel->locked.bucket_count) {
-        grow_buckets_locked(channel);
-    }
-    do {
-        channel->locked.last_id = (channel->locked.last_id + 1) | ID_MARK;
-    } while (find_locked(channel, channel->locked.last_id) != NULL);
-    call->locked.id = channel->locked.last_id;
-    struct rpc_unary **bucket = bucket_locked(channel, call->locked.id);
-    call->locked.next_in_bucket = *bucket;
-    *bucket = call;
-    TAILQ_INSERT_TAIL(&channel->locked.calls, call, locked.link);
-    channel->locked.call_count++;
-}
-
-static void
-claim_locked(struct rpc_channel *channel, struct rpc_unary *call)
-{
-    struct rpc_unary **at = bucket_locked(channel, call->locked.id);
-    while (*at != call) {
-        at = &(*at)->locked.next_in_bucket;
-    }
-    *at = call->locked.next_in_bucket;
-    TAILQ_REMOVE(&channel->locked.calls, call, locked.link);
-    channel->locked.call_count--;
-    call->locked.state = RPC_UNARY_CLAIMED;
-    bytes_free(&call->locked.frame);
-}
-
-static void
-claim_all_locked(struct rpc_channel *channel, struct call_list *claimed)
-{
-    struct rpc_unary *call;
-    while ((call = TAILQ_FIRST(&channel->locked.calls)) != NULL) {
-        claim_locked(channel, call);
-        TAILQ_INSERT_TAIL(claimed, call, locked.link);
-    }
-}
-
-static void
-claim_sent_locked(struct rpc_channel *channel, struct call_list *claimed)
-{
-    struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls);
-    while (call != NULL) {
-        struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
-        if (call->locked.state == RPC_UNARY_SENT) {
-            claim_locked(channel, call);
-            TAILQ_INSERT_TAIL(claimed, call, locked.link);
-        }
-        call = next;
-    }
-}
-
 bool
 rpc_channel_claim(struct rpc_channel *channel, struct rpc_unary *call)
 {
     lock(channel);
     bool is_mine = call->locked.state == RPC_UNARY_WAITS || call->locked.state == RPC_UNARY_SENT;
     if (is_mine) {
-        claim_locked(channel, call);
+        rpc_unary_table_claim(&channel->locked.calls, call);
     }
     unlock(channel);
     return is_mine;
@@ -206,7 +105,7 @@ complete(struct rpc_channel *channel, struct rpc_unary *call)
 }
 
 static void
-complete_all(struct rpc_channel *channel, struct call_list *claimed)
+complete_all(struct rpc_channel *channel, struct rpc_unary_list *claimed)
 {
     struct rpc_unary *call;
     while ((call = TAILQ_FIRST(claimed)) != NULL) {
@@ -216,7 +115,7 @@ complete_all(struct rpc_channel *channel, struct call_list *claimed)
 }
 
 static void
-set_status_of_all(struct call_list *claimed, enum rpc_code code, const char *message)
+set_status_of_all(struct rpc_unary_list *claimed, enum rpc_code code, const char *message)
 {
     struct rpc_unary *call;
     TAILQ_FOREACH(call, claimed, locked.link)
@@ -262,17 +161,17 @@ static void
 on_timer(struct timer *timer)
 {
     struct rpc_channel *channel = (struct rpc_channel *)((char *)timer - offsetof(struct rpc_channel, timer));
-    struct call_list due = TAILQ_HEAD_INITIALIZER(due);
+    struct rpc_unary_list due = TAILQ_HEAD_INITIALIZER(due);
     struct rpc_unary *call;
     lock(channel);
     uint64_t now_ms = clock_monotonic_ms();
     uint64_t next_ms = UINT64_MAX;
     channel->locked.armed_ms = UINT64_MAX;
     TAILQ_CONCAT(&due, &channel->locked.ended, locked.link);
-    for (call = TAILQ_FIRST(&channel->locked.calls); call != NULL;) {
+    for (call = TAILQ_FIRST(&channel->locked.calls.calls); call != NULL;) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
         if (call->locked.deadline_ms <= now_ms) {
-            claim_locked(channel, call);
+            rpc_unary_table_claim(&channel->locked.calls, call);
             rpc_unary_set_status(call, RPC_DEADLINE_EXCEEDED,
                 call->was_sent ? "no answer from %s within %u ms" : "no connection to %s within %u ms",
                 channel->url.text, call->timeout_ms);
@@ -327,9 +226,9 @@ on_message(void *owner, struct sp_message *message)
     }
     uint32_t id = bytes_load_be32(message->data.data);
     lock(channel);
-    struct rpc_unary *call = find_locked(channel, id);
+    struct rpc_unary *call = rpc_unary_table_find(&channel->locked.calls, id);
     if (call != NULL) {
-        claim_locked(channel, call);
+        rpc_unary_table_claim(&channel->locked.calls, call);
     }
     unlock(channel);
     if (call != NULL) { // else it has timed out or was cancelled
@@ -381,16 +280,16 @@ static void
 on_closed(void *owner, enum err reason)
 {
     struct rpc_channel *channel = owner;
-    struct call_list lost = TAILQ_HEAD_INITIALIZER(lost);
+    struct rpc_unary_list lost = TAILQ_HEAD_INITIALIZER(lost);
     struct err_detail why = {0};
     lock(channel);
     struct sp_pipe *pipe = channel->locked.pipe;
     explain_closed(channel, channel->locked.has_peer, reason, &why);
     channel->locked.pipe = NULL;
-    claim_sent_locked(channel, &lost);
+    rpc_unary_table_claim_sent(&channel->locked.calls, &lost);
     // Calls that found the pipe closing have waited for this.
-    if (channel->locked.call_count > 0 && start_dial_locked(channel) != ERR_OK) {
-        claim_all_locked(channel, &lost);
+    if (channel->locked.calls.count > 0 && start_dial_locked(channel) != ERR_OK) {
+        rpc_unary_table_claim_all(&channel->locked.calls, &lost);
     }
     unlock(channel);
     set_status_of_all(&lost, RPC_UNAVAILABLE, why.message);
@@ -422,16 +321,16 @@ send_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *f
 
 // Sends what has waited for the connection; what cannot be sent goes to `failed`.
 static void
-send_waiting_locked(struct rpc_channel *channel, struct call_list *failed)
+send_waiting_locked(struct rpc_channel *channel, struct rpc_unary_list *failed)
 {
-    struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls);
+    struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
         enum err err = send_locked(channel, call, &call->locked.frame);
         if (err == ERR_OK) {
             bytes_free(&call->locked.frame);
         } else {
-            claim_locked(channel, call);
+            rpc_unary_table_claim(&channel->locked.calls, call);
             rpc_unary_set_status(call, rpc_code_from_err(err), "cannot send to %s: %s", channel->url.text,
                 err_sentence(err));
             TAILQ_INSERT_TAIL(failed, call, locked.link);
@@ -464,7 +363,7 @@ static void
 on_dialled(void *context, nng_stream *stream, int nng_error)
 {
     struct rpc_channel *channel = context;
-    struct call_list failed = TAILQ_HEAD_INITIALIZER(failed);
+    struct rpc_unary_list failed = TAILQ_HEAD_INITIALIZER(failed);
     struct sp_pipe *pipe = NULL;
     enum err err = err_from_nng(nng_error);
     lock(channel);
@@ -479,7 +378,7 @@ on_dialled(void *context, nng_stream *stream, int nng_error)
         pipe = channel->locked.pipe;
         sp_pipe_hold(pipe);
     } else {
-        claim_all_locked(channel, &failed);
+        rpc_unary_table_claim_all(&channel->locked.calls, &failed);
     }
     unlock(channel);
     if (pipe != NULL) {
@@ -538,10 +437,10 @@ rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct b
     uint64_t now_ms = clock_monotonic_ms();
     lock(channel);
     call->locked.deadline_ms = now_ms + call->timeout_ms;
-    insert_locked(channel, call);
+    rpc_unary_table_insert(&channel->locked.calls, call);
     enum err err = channel->locked.is_freeing ? ERR_CANCELLED : submit_locked(channel, call, frame);
     if (err != ERR_OK) {
-        claim_locked(channel, call);
+        rpc_unary_table_claim(&channel->locked.calls, call);
     } else {
         arm_locked(channel, call->locked.deadline_ms);
         if (channel->locked.pipe != NULL && delivering != channel) {
@@ -610,9 +509,7 @@ rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **
     }
     err = ERR_NO_MEMORY;
     channel->timers = rpc_nng_timers();
-    channel->locked.bucket_count = FIRST_BUCKETS;
-    channel->locked.buckets = calloc(FIRST_BUCKETS, sizeof(struct rpc_unary *));
-    if (channel->timers == NULL || channel->locked.buckets == NULL) {
+    if (channel->timers == NULL || rpc_unary_table_init(&channel->locked.calls) != ERR_OK) {
         goto fail;
     }
     (void)pthread_mutex_init(&channel->mutex, NULL);
@@ -620,14 +517,13 @@ rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **
     channel->connect_timeout_ms =
         options->connect_timeout_ms == 0 ? (unsigned)CONNECT_TIMEOUT_DEFAULT_MS : options->connect_timeout_ms;
     channel->timer.on_expiry = on_timer;
-    TAILQ_INIT(&channel->locked.calls);
     TAILQ_INIT(&channel->locked.ended);
     channel->locked.armed_ms = UINT64_MAX;
     *out = channel;
     return ERR_OK;
 
 fail:
-    free(channel->locked.buckets);
+    rpc_unary_table_deinit(&channel->locked.calls);
     free(channel);
     return err;
 }
@@ -636,13 +532,13 @@ void
 rpc_channel_free(struct rpc_channel **channel_in)
 {
     struct rpc_channel *channel = *channel_in;
-    struct call_list cancelled = TAILQ_HEAD_INITIALIZER(cancelled);
+    struct rpc_unary_list cancelled = TAILQ_HEAD_INITIALIZER(cancelled);
     if (channel == NULL) {
         return;
     }
     lock(channel);
     channel->locked.is_freeing = true;
-    claim_all_locked(channel, &cancelled);
+    rpc_unary_table_claim_all(&channel->locked.calls, &cancelled);
     if (channel->locked.dial != NULL) {
         rpc_dial_cancel(channel->locked.dial);
     }
@@ -667,7 +563,7 @@ rpc_channel_free(struct rpc_channel **channel_in)
 
     (void)pthread_cond_destroy(&channel->quiet);
     (void)pthread_mutex_destroy(&channel->mutex);
-    free(channel->locked.buckets);
+    rpc_unary_table_deinit(&channel->locked.calls);
     digest_wipe(channel->locked.token, sizeof channel->locked.token);
     free(channel);
     *channel_in = NULL;

@@ -421,6 +421,8 @@ void
 rpc_feed_close(struct rpc_feed *feed)
 {
     struct rpc_server *server = feed->server;
+    // on_closed may come before this function has ended, and with it the service's release.
+    atomic_fetch_add_explicit(&feed->references, 1, memory_order_relaxed);
     pthread_mutex_lock(&feed->mutex);
     bool was_open = !feed->locked.is_closed;
     feed->locked.is_closed = true;
@@ -438,6 +440,7 @@ rpc_feed_close(struct rpc_feed *feed)
         (void)err;
     }
     pthread_mutex_unlock(&server->feeds_mutex);
+    release(feed);
 }
 
 void

@@ -640,9 +640,11 @@ sp_pipe_close(struct sp_pipe *pipe, unsigned linger_ms)
     bool is_begun = false;
     lock(pipe);
     bool has_output = pipe->locked.is_writing || pipe->locked.gathering.size > 0;
+    // Taken before the timer is started, which then cannot expire earlier than this.
+    uint64_t linger_until_ms = clock_monotonic_ms() + linger_ms;
     if (pipe->locked.state == PIPE_OPEN && linger_ms > 0 && has_output &&
         timer_start(pipe->timers, &pipe->timer, linger_ms) == ERR_OK) {
-        pipe->locked.linger_until_ms = clock_monotonic_ms() + linger_ms;
+        pipe->locked.linger_until_ms = linger_until_ms;
         pipe->locked.state = PIPE_LINGERING;
         atomic_store(&pipe->is_closing, true);
         is_begun = begin_send_locked(pipe);

@@ -140,6 +140,15 @@ tell_stopped(struct web_listener *listener)
 
 // ---------------------------------------------------------------- libwebsockets' events
 
+static bool
+has_ended(struct web_listener *listener)
+{
+    pthread_mutex_lock(&listener->locked.mutex);
+    bool wants_end = listener->locked.wants_end;
+    pthread_mutex_unlock(&listener->locked.mutex);
+    return wants_end && TAILQ_EMPTY(&listener->connections);
+}
+
 static void
 on_wsi_destroyed(struct web_listener *listener, struct lws *wsi)
 {
@@ -154,6 +163,10 @@ on_wsi_destroyed(struct web_listener *listener, struct lws *wsi)
     } else if (owner != NULL) {
         struct web_connection *connection = owner;
         web_connection_free(&connection);
+        if (has_ended(listener)) {
+            // The library kills connections before it waits for events, and would wait before serve looks.
+            lws_cancel_service(listener->context);
+        }
     }
 }
 
@@ -272,15 +285,6 @@ end_batches(struct web_listener *listener)
         connection->has_batch = false;
         rpc_peer_batch_end(connection->peer);
     }
-}
-
-static bool
-has_ended(struct web_listener *listener)
-{
-    pthread_mutex_lock(&listener->locked.mutex);
-    bool wants_end = listener->locked.wants_end;
-    pthread_mutex_unlock(&listener->locked.mutex);
-    return wants_end && TAILQ_EMPTY(&listener->connections);
 }
 
 static void *

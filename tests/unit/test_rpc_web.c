@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "rpc/rpc_peer_priv.h"
 
 enum {
@@ -556,8 +557,10 @@ test_freeing_closes_them(void **state)
     (void)state;
     int fd = connect_for_calls();
     int stranger = try_connect();
+    uint64_t started_ms = clock_monotonic_ms();
     rpc_web_listener_ops.stop(listener);
     rpc_web_listener_ops.free(listener);
+    assert_in_range(clock_monotonic_ms() - started_ms, 0, RPC_HANDSHAKE_TIMEOUT_MS / 2); // it waits for no stranger
     assert_int_equal(peers.closed, 1);
     assert_false(receive_all(fd, &byte, 1));
     assert_false(receive_all(stranger, &byte, 1));

@@ -449,8 +449,9 @@ list_names(struct fixture *f, const uint8_t *user_id, const char *prefix, size_t
         assert_true(query.count <= limit);
         for (size_t i = 0; i < query.count; i++) {
             size_t used = strlen(out);
-            snprintf(out + used, capacity - used, "%s%s:%s", used == 0 ? "" : " ", query.files[i].room.name,
+            int size = snprintf(out + used, capacity - used, "%s%s:%s", used == 0 ? "" : " ", query.files[i].room.name,
                 query.files[i].name);
+            assert_in_range(size, 0, capacity - used - 1);
         }
         has_more = query.has_more;
         if (has_more) {

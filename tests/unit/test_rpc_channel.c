@@ -109,7 +109,8 @@ serve_call(struct server *server, int fd, struct bytes *call, struct bytes *kept
     assert_true(call->data[0] & 0x80);
     assert_int_equal(rpc_frame_parse(data, &frame), ERR_OK);
     note_header(server, frame.header);
-    switch (server->behaviour) {
+    enum behaviour behaviour = server->behaviour;
+    switch (behaviour) {
     case ECHO:
     case CLOSES:
         answer(server, fd, call->data, 1, &ok, frame.message);
@@ -341,6 +342,9 @@ static void
 test_addresses_and_tokens_are_checked(void **state)
 {
     (void)state;
+    static const char too_long_for_a_socket[] =
+        "ipc:///0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+        "0123456789";
     static const char *const bad[] = {
         "",
         "127.0.0.1:1",
@@ -356,8 +360,7 @@ test_addresses_and_tokens_are_checked(void **state)
         "ipc://",
         "http://127.0.0.1:5",
         "tcp://127.0.0.1:5x",
-        "ipc:///0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-        "0123456789",
+        too_long_for_a_socket,
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct err_detail why = {0};

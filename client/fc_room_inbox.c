@@ -1,9 +1,9 @@
 // A bounded queue with a memory for what it dropped.
-#include "client/fc_room_inbox.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "client/fc_room_inbox_priv.h"
 
 enum err
 fc_room_inbox_init(struct fc_room_inbox *inbox)

@@ -14,7 +14,7 @@
 #include "base/arena.h"
 #include "base/random.h"
 #include "client/fc_room.h"
-#include "client/fc_room_inbox.h"
+#include "client/fc_room_inbox_priv.h"
 #include "client/fc_room_priv.h"
 #include "rpc/rpc_message.h"
 #include "rpc/rpc_subscriber.h"

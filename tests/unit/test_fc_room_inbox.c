@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "client/fc_room_inbox.h"
+#include "client/fc_room_inbox_priv.h"
 
 enum {
     SOON_MS = 1,

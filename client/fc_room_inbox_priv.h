@@ -2,8 +2,8 @@
 //
 // nng's threads put, the stream's thread takes and waits, anyone closes. What does not fit is dropped and remembered as
 // a gap, since the history has it too.
-#ifndef CLIENT_FC_ROOM_INBOX_H
-#define CLIENT_FC_ROOM_INBOX_H
+#ifndef CLIENT_FC_ROOM_INBOX_PRIV_H
+#define CLIENT_FC_ROOM_INBOX_PRIV_H
 
 #include <pthread.h>
 #include <stdbool.h>

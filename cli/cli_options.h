@@ -16,7 +16,7 @@
     X(CLI_OPTION_HELP, "help", 'h', NULL, "show this help and do nothing else")                                        \
     X(CLI_OPTION_VERSION, "version", 0, NULL, "show the version and do nothing else")                                  \
     X(CLI_OPTION_PASSWORD_STDIN, "password-stdin", 0, NULL, "read the password from standard input")                   \
-    X(CLI_OPTION_PLAIN, "plain", 0, NULL, "make a room whose messages the server can read")                            \
+    X(CLI_OPTION_PLAIN, "plain", 0, NULL, "accept that the server can read the messages")                              \
     X(CLI_OPTION_SINCE, "since", 0, "SEQ", "begin after message number SEQ (0: from the first)")                       \
     X(CLI_OPTION_COUNT, "count", 0, "N", "end after printing N messages")                                              \
     X(CLI_OPTION_LIMIT, "limit", 0, "N", "print at most N messages (0: all)")                                          \

@@ -25,17 +25,17 @@ static enum err
 run_create(struct cli *cli, struct err_detail *why)
 {
     struct fc_room room = {0};
-    bool is_plain = cli_options_has(&cli->options, CLI_OPTION_PLAIN);
     enum err code = cli_session_open(cli, true, why);
     if (code == ERR_OK) {
-        code = fc_room_create(cli->session, cli->arguments[0], is_plain, &room, why);
-    }
-    if (code == ERR_PRECONDITION && !is_plain) {
-        return err_fail(why, code,
-            "this server offers no encrypted rooms; --plain makes one whose messages the server can read");
+        code = fc_room_create(cli->session, cli->arguments[0], true, &room, why);
     }
     if (code != ERR_OK) {
         return code;
+    }
+    if (!cli_options_has(&cli->options, CLI_OPTION_PLAIN)) {
+        cli_output_error("fc room create: note: the server can read the messages of %s, since it offers no encrypted "
+                         "rooms; --plain says that this is wanted",
+            room.name);
     }
     if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {
         return print_json(&room, why);
@@ -96,7 +96,9 @@ const struct cli_command cmd_room_create = {
     .synopsis = "NAME [--plain]",
     .summary = "make a room",
     .details = "NAME is 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or\n"
-               "a digit. Whoever makes a room is in it.\n",
+               "a digit. Whoever makes a room is in it.\n"
+               "The server offers no encrypted rooms, so it can read the messages. --plain says\n"
+               "that this is wanted; without it the room is made too, and a note says so.\n",
     .options = CLI_ALLOWS(CLI_OPTION_PLAIN),
     .arguments_min = 1,
     .arguments_max = 1,

@@ -2,7 +2,7 @@
 import re
 import unittest
 
-from fcd_process import CONFLICT, FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase
+from fcd_process import CONFLICT, DONE, FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase
 
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 
@@ -43,9 +43,16 @@ class Rooms(FcTestCase):
         other = self.person("lister-" + self.room)
         self.assertRegex(other.run("room", "list").text, rf"(?m)^  +1 +0  {self.room}$")
 
-    def test_encrypted_rooms_are_not_offered(self):
-        self.assert_fails(self.alice.try_run("room", "create", self.room), FAILED, "encrypted.*--plain")
-        self.assertNotIn(self.room, self.alice.run("room", "list").text)
+    def test_without_plain_a_note_says_that_the_server_can_read(self):
+        for options in ((), ("--json",)):
+            room = self.room + "".join(options)
+            made = self.alice.try_run("room", "create", room, *options)
+            self.assertEqual(made.code, DONE, repr(made))
+            self.assertRegex(made.stderr, r"\Afc room create: note: the server can read .*encrypted.*--plain[^\n]*\n\Z")
+            self.assertIn(room, made.text)
+            rooms = {one["room"]: one for one in self.alice.run("room", "list", "--json").objects}
+            self.assertIs(rooms[room]["is_plain"], True)
+        self.assert_fails(self.alice.try_run("room", "create", self.room), CONFLICT)
 
     def test_a_taken_name(self):
         self.enter()

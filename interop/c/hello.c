@@ -1,0 +1,52 @@
+// A program that uses libfc: logs in, joins a room, and sends a message there.
+//
+//     cc -o hello hello.c $(pkg-config --cflags --libs libfc)
+//     printf '%s' "$PASSWORD" | ./hello tcp://127.0.0.1:7420 alice kitchen 'Hello from C'
+//
+// What the functions promise is said in the headers, which are in $(pkg-config --variable=includedir libfc)/fc.
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/fc_room.h"
+#include "client/fc_session.h"
+
+int
+main(int argc, char **argv)
+{
+    struct fc_credential server = {0};
+    struct fc_credential login = {0};
+    struct fc_session *session = NULL;
+    struct fc_room room = {0};
+    struct fc_sent sent = {0};
+    struct err_detail why = {0};
+    char password[1024];
+
+    if (argc != 5 || strlen(argv[1]) >= sizeof server.server_url) {
+        fprintf(stderr, "usage: %s SERVER-URL USER ROOM TEXT, with the password on standard input\n", argv[0]);
+        return 2;
+    }
+    strcpy(server.server_url, argv[1]);
+    size_t password_size = fread(password, 1, sizeof password, stdin);
+
+    enum err code = fc_session_open(&server, &session, &why);
+    if (code == ERR_OK) {
+        code = fc_session_log_in(session, argv[2], bytes_view_of(password, password_size), &login, &why);
+    }
+    if (code == ERR_OK) {
+        code = fc_room_join(session, argv[3], &room, &why);
+    }
+    if (code == ERR_OK) {
+        // Returns when the message is on the server's disk.
+        code = fc_room_send(session, argv[3], bytes_view_of_text(argv[4]), NULL, &sent, &why);
+    }
+    if (code == ERR_OK) {
+        printf("message %" PRIu64 " of %s\n", sent.seq, room.name);
+        code = fc_session_log_out(session, &why);
+    }
+    if (code != ERR_OK) {
+        fprintf(stderr, "%s: %s\n", argv[0], err_message(&why, code));
+    }
+    fc_session_close(&session);
+    return code == ERR_OK ? 0 : 1;
+}

@@ -72,7 +72,8 @@ struct rpc_unary {
     // Private to the channel.
     struct rpc_channel *channel;
     ProtobufCMessage *response;
-    const ProtobufCMessageDescriptor *response_type;
+    const ProtobufCMessageDescriptor *response_type; // NULL: a raw call
+    struct bytes raw_response;
     ProtobufCClosure closure;
     void *closure_data;
     struct { // guarded by the channel's lock
@@ -89,6 +90,10 @@ struct rpc_unary {
 // rpc_unary_init prepares a call of a method of this service. It allocates nothing.
 void rpc_unary_init(struct rpc_unary *call, struct rpc_channel *channel, const ProtobufCServiceDescriptor *service);
 
+// rpc_unary_start_raw starts a call whose messages are encoded and decoded elsewhere, of a method named as
+// "package.Service/Method". The call was initialised without a service (NULL). The request is copied.
+void rpc_unary_start_raw(struct rpc_unary *call, const char *method, struct bytes_view request);
+
 // rpc_unary_wait blocks until the call has ended and returns its status as an error; call->status has the explanation.
 // Not from a callback, and not when on_done is set.
 enum err rpc_unary_wait(struct rpc_unary *call) ERR_CHECKED;
@@ -96,6 +101,10 @@ enum err rpc_unary_wait(struct rpc_unary *call) ERR_CHECKED;
 // rpc_unary_response is the unpacked response after success, of the type that the method returns; else NULL. It belongs
 // to the call.
 const void *rpc_unary_response(const struct rpc_unary *call);
+
+// rpc_unary_raw_response is the encoded response of a raw call after success. It belongs to the call, and nothing about
+// it has been checked.
+struct bytes_view rpc_unary_raw_response(const struct rpc_unary *call);
 
 // rpc_unary_cancel ends the call with CANCELLED, unless it has ended already. The server may have executed it.
 void rpc_unary_cancel(struct rpc_unary *call);

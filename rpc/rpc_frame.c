@@ -2,6 +2,7 @@
 #include "rpc/rpc_frame.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "rpc/rpc_limits.h"
 
@@ -34,11 +35,11 @@ rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out)
     return ERR_OK;
 }
 
-enum err
-rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, const ProtobufCMessage *message)
+// begin writes what comes before a message of that size, and makes room for it at *message_at_out.
+static enum err
+begin(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, size_t message_bytes, uint8_t **message_at_out)
 {
     size_t header_bytes = protobuf_c_message_get_packed_size(header);
-    size_t message_bytes = message != NULL ? protobuf_c_message_get_packed_size(message) : 0;
     if (header_bytes > RPC_HEADER_MAX_BYTES || message_bytes > RPC_MESSAGE_MAX_BYTES) {
         return ERR_TOO_BIG;
     }
@@ -55,10 +56,30 @@ rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *heade
     to[1] = flags;
     bytes_store_be16(to + 2, (uint16_t)header_bytes);
     to += RPC_FRAME_PREFIX_BYTES;
-    to += protobuf_c_message_pack(header, to);
-    if (message != NULL) {
-        protobuf_c_message_pack(message, to);
-    }
+    *message_at_out = to + protobuf_c_message_pack(header, to);
     out->size += frame_bytes;
     return ERR_OK;
+}
+
+enum err
+rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, const ProtobufCMessage *message)
+{
+    uint8_t *at = NULL;
+    size_t message_bytes = message != NULL ? protobuf_c_message_get_packed_size(message) : 0;
+    enum err err = begin(out, flags, header, message_bytes, &at);
+    if (err == ERR_OK && message != NULL) {
+        protobuf_c_message_pack(message, at);
+    }
+    return err;
+}
+
+enum err
+rpc_frame_append_encoded(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, struct bytes_view message)
+{
+    uint8_t *at = NULL;
+    enum err err = begin(out, flags, header, message.size, &at);
+    if (err == ERR_OK && message.size > 0) {
+        memcpy(at, message.data, message.size);
+    }
+    return err;
 }

@@ -29,4 +29,8 @@ enum err rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out) ER
 enum err rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header,
     const ProtobufCMessage *message) ERR_CHECKED;
 
+// rpc_frame_append_encoded is the same for a message that has been encoded elsewhere.
+enum err rpc_frame_append_encoded(struct bytes *out, uint8_t flags, const ProtobufCMessage *header,
+    struct bytes_view message) ERR_CHECKED;
+
 #endif

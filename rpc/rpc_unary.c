@@ -28,35 +28,66 @@ rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char *for
     va_end(args);
 }
 
+// What a call sends: a message, or one that has been encoded elsewhere.
+struct request {
+    char *method;                    // "package.Service/Method"
+    const ProtobufCMessage *message; // NULL: `encoded` is it
+    struct bytes_view encoded;
+};
+
 static enum err
-encode(struct rpc_unary *call, const ProtobufCMethodDescriptor *method, const ProtobufCMessage *input,
-    struct bytes *frame)
+encode(struct rpc_unary *call, const struct request *request, struct bytes *frame)
 {
     static const uint8_t no_id_yet[REQUEST_ID_BYTES];
-    char method_name[METHOD_MAX_BYTES];
     char token[RPC_TOKEN_MAX_BYTES + 1];
-    int size = snprintf(method_name, sizeof method_name, "%s/%s", call->service.descriptor->name, method->name);
-    if (size >= (int)sizeof method_name) {
+    if (strlen(request->method) >= METHOD_MAX_BYTES) {
         return ERR_TOO_BIG;
     }
     Fc__Rpc__V1__RequestHeader header = FC__RPC__V1__REQUEST_HEADER__INIT;
     rpc_channel_copy_token(call->channel, token);
-    header.method = method_name;
+    header.method = request->method;
     header.timeout_ms = call->timeout_ms;
     header.token = token;
     header.request_id.data = call->request_id;
     header.request_id.len = sizeof call->request_id;
-    enum err err = bytes_reserve(frame, REQUEST_ID_BYTES + RPC_FRAME_PREFIX_BYTES +
-                                            protobuf_c_message_get_packed_size(&header.base) +
-                                            protobuf_c_message_get_packed_size(input));
+    size_t message_bytes =
+        request->message != NULL ? protobuf_c_message_get_packed_size(request->message) : request->encoded.size;
+    enum err err = bytes_reserve(frame,
+        REQUEST_ID_BYTES + RPC_FRAME_PREFIX_BYTES + protobuf_c_message_get_packed_size(&header.base) + message_bytes);
     if (err == ERR_OK) {
         err = bytes_append(frame, bytes_view_of(no_id_yet, sizeof no_id_yet));
     }
-    if (err == ERR_OK) {
-        err = rpc_frame_append(frame, 0, &header.base, input);
+    if (err == ERR_OK && request->message != NULL) {
+        err = rpc_frame_append(frame, 0, &header.base, request->message);
+    } else if (err == ERR_OK) {
+        err = rpc_frame_append_encoded(frame, 0, &header.base, request->encoded);
     }
     digest_wipe(token, sizeof token);
     return err == ERR_OK && frame->size > RPC_MESSAGE_MAX_BYTES ? ERR_TOO_BIG : err;
+}
+
+static void
+start(struct rpc_unary *call, const struct request *request)
+{
+    struct bytes frame = {0};
+    if (call->timeout_ms == 0 || call->timeout_ms > RPC_TIMEOUT_MAX_MS) {
+        call->timeout_ms = call->timeout_ms == 0 ? RPC_TIMEOUT_DEFAULT_MS : RPC_TIMEOUT_MAX_MS;
+    }
+    enum err err = encode(call, request, &frame);
+    if (err == ERR_OK) {
+        rpc_channel_submit(call->channel, call, &frame);
+    } else {
+        if (err == ERR_TOO_BIG) {
+            rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED,
+                "the request of %s is larger than the %d bytes that one call may carry", request->method,
+                RPC_MESSAGE_MAX_BYTES);
+        } else {
+            rpc_unary_set_status(call, rpc_code_from_err(err), "cannot make the request of %s: %s", request->method,
+                err_sentence(err));
+        }
+        rpc_channel_reject(call->channel, call);
+    }
+    bytes_free(&frame);
 }
 
 static void
@@ -65,28 +96,20 @@ invoke(ProtobufCService *service, unsigned method_index, const ProtobufCMessage 
 {
     struct rpc_unary *call = (struct rpc_unary *)service;
     const ProtobufCMethodDescriptor *method = &service->descriptor->methods[method_index];
-    struct bytes frame = {0};
+    char name[METHOD_MAX_BYTES + 1]; // so that a name that has been cut is still too long
     call->closure = closure;
     call->closure_data = closure_data;
     call->response_type = method->output;
-    if (call->timeout_ms == 0 || call->timeout_ms > RPC_TIMEOUT_MAX_MS) {
-        call->timeout_ms = call->timeout_ms == 0 ? RPC_TIMEOUT_DEFAULT_MS : RPC_TIMEOUT_MAX_MS;
-    }
-    enum err err = encode(call, method, input, &frame);
-    if (err == ERR_OK) {
-        rpc_channel_submit(call->channel, call, &frame);
-    } else {
-        if (err == ERR_TOO_BIG) {
-            rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED,
-                "the request of %s is larger than the %d bytes that one call may carry", method->name,
-                RPC_MESSAGE_MAX_BYTES);
-        } else {
-            rpc_unary_set_status(call, rpc_code_from_err(err), "cannot make the request of %s: %s", method->name,
-                err_sentence(err));
-        }
-        rpc_channel_reject(call->channel, call);
-    }
-    bytes_free(&frame);
+    (void)snprintf(name, sizeof name, "%s/%s", service->descriptor->name, method->name);
+    start(call, &(struct request){.method = name, .message = input});
+}
+
+void
+rpc_unary_start_raw(struct rpc_unary *call, const char *method, struct bytes_view request)
+{
+    char name[METHOD_MAX_BYTES + 1]; // as above
+    (void)snprintf(name, sizeof name, "%s", method);
+    start(call, &(struct request){.method = name, .encoded = request});
 }
 
 static void
@@ -139,6 +162,12 @@ static void
 take_message(struct rpc_unary *call, struct bytes_view encoded)
 {
     struct err_detail why = {0};
+    if (call->response_type == NULL) {
+        if (bytes_append(&call->raw_response, encoded) != ERR_OK) {
+            rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED, "no memory for the answer of %zu bytes", encoded.size);
+        }
+        return;
+    }
     enum err err = rpc_message_check(call->response_type, encoded, &why);
     if (err != ERR_OK) {
         rpc_unary_set_status(call, RPC_INTERNAL, "the answer cannot be read: %s", err_message(&why, err));
@@ -207,6 +236,12 @@ rpc_unary_response(const struct rpc_unary *call)
     return call->response;
 }
 
+struct bytes_view
+rpc_unary_raw_response(const struct rpc_unary *call)
+{
+    return bytes_as_view(&call->raw_response);
+}
+
 void
 rpc_unary_cancel(struct rpc_unary *call)
 {
@@ -223,4 +258,5 @@ rpc_unary_deinit(struct rpc_unary *call)
         protobuf_c_message_free_unpacked(call->response, NULL);
         call->response = NULL;
     }
+    bytes_free(&call->raw_response);
 }

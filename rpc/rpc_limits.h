@@ -19,6 +19,7 @@ enum {
     RPC_HANDSHAKE_TIMEOUT_MS = 10 * 1000, // for a peer to say what it is
     RPC_TICKET_LIFETIME_MS = 30 * 1000,   // between Subscribe and the connection that uses the ticket
     RPC_TICKET_MAX_BYTES = 64,
+    RPC_SYMBOL_MAX_BYTES = 255, // the full name of what a .proto file defines
 };
 
 #endif

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "rpc/rpc_reflection.h"
 #include "rpc/rpc_server_priv.h"
 
 enum {
@@ -49,6 +50,7 @@ rpc_server_release(struct rpc_server *server)
         return;
     }
     rpc_method_table_deinit(&server->methods);
+    rpc_reflection_free(&server->reflection);
     pthread_mutex_destroy(&server->feeds_mutex);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->mutex);
@@ -105,6 +107,9 @@ rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out
     init_locks(server);
     enum err err = timer_queue_new(&server->timers);
     if (err == ERR_OK) {
+        err = rpc_reflection_new(server, &server->methods, &server->reflection);
+    }
+    if (err == ERR_OK) {
         err = rpc_workers_start(server);
     }
     if (err != ERR_OK) {
@@ -120,6 +125,12 @@ rpc_server_add_service(struct rpc_server *server, ProtobufCService *service, con
     size_t rule_count)
 {
     return rpc_method_table_add(&server->methods, service, rules, rule_count, server->options.authenticate != NULL);
+}
+
+enum err
+rpc_server_describe(struct rpc_server *server, struct bytes_view descriptor_set)
+{
+    return rpc_reflection_describe(server->reflection, descriptor_set);
 }
 
 static const struct scheme *

@@ -58,6 +58,11 @@ enum err rpc_server_new(const struct rpc_server_options *options, struct rpc_ser
 enum err rpc_server_add_service(struct rpc_server *server, ProtobufCService *service,
     const struct rpc_method_rule *rules, size_t rule_count) ERR_CHECKED;
 
+// rpc_server_describe lets fc.rpc.v1.Reflection, which every server has, tell what these services take and return. The
+// set is an encoded google.protobuf.FileDescriptorSet, as fc_proto embeds it; it is borrowed and outlives the server.
+// Before the first rpc_server_listen. ERR_INVALID: it cannot be read.
+enum err rpc_server_describe(struct rpc_server *server, struct bytes_view descriptor_set) ERR_CHECKED;
+
 // rpc_server_listen opens one more listener: tcp://HOST:PORT, ipc://PATH or http://HOST:PORT. Port 0 takes a free one;
 // bound_url_out gets the URL as it really is. A stale ipc socket file is replaced. ERR_BUSY: the address is in use;
 // ERR_INVALID: not such a URL. `why` says which.

@@ -24,6 +24,7 @@
 #include "rpc/rpc_server.h"
 
 struct rpc_feed;
+struct rpc_reflection;
 LIST_HEAD(rpc_feed_list, rpc_feed);
 LIST_HEAD(rpc_peer_list, rpc_peer);
 TAILQ_HEAD(rpc_peer_queue, rpc_peer);
@@ -95,6 +96,7 @@ struct rpc_server {
     // Immutable once it listens.
     struct rpc_server_options options; // with the defaults filled in
     struct rpc_method_table methods;
+    struct rpc_reflection *reflection;
     struct timer_queue *timers;
     unsigned ticket_lifetime_ms;         // RPC_TICKET_LIFETIME_MS; tests have less patience
     LIST_HEAD(, rpc_listener) listeners; // only on the owner's thread

@@ -3,6 +3,7 @@
 #include "services/daemon/daemon.h"
 
 #include <errno.h>
+#include <fc_proto_services_descriptors.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,6 +165,10 @@ add_services(struct daemon *daemon)
     }
     if (err == ERR_OK) {
         err = add_service(daemon, filestore_service_rpc(daemon->filestore), filestore_service_rules);
+    }
+    if (err == ERR_OK) {
+        err = rpc_server_describe(daemon->server,
+            bytes_view_of(fc_proto_services_descriptors, fc_proto_services_descriptors_bytes));
     }
     return err;
 }

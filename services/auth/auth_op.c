@@ -101,7 +101,9 @@ void
 auth_op_fail_internally(struct rpc_call *call, enum err code, const char *what)
 {
     log_error("AUTH-STORE", NULL, "%s: %s", what, err_sentence(code));
-    rpc_call_fail(call, code, "%s: %s", what, err_sentence(code));
+    rpc_call_fail(call, code, "%s: %s", what,
+        code == ERR_NO_SPACE ? "the server's disk is full; try again when its operator has made room"
+                             : err_sentence(code));
 }
 
 bool

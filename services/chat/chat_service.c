@@ -30,6 +30,10 @@ chat_fail(struct rpc_call *call, enum err code, const struct err_detail *why)
         log_error("CHAT-STORE-FAILED", NULL, "a call failed: %s", err_message(why, code));
         why = NULL;
     }
+    if (code == ERR_NO_SPACE) {
+        rpc_call_fail(call, code, "the server's disk is full: try again when its operator has made room");
+        return;
+    }
     rpc_call_fail_detail(call, code, why, NULL, 0);
 }
 

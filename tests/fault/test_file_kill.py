@@ -101,11 +101,12 @@ class DiskFull(FcTestCase):
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", cls.disk], check=False).returncode != 0:
             raise unittest.SkipTest("a tmpfs cannot be mounted here")
         cls.addClassCleanup(subprocess.run, ["umount", "-l", cls.disk], check=True)
+        cls.filler = os.path.join(cls.disk, "filler")
         cls.fcd = Fcd(data=os.path.join(cls.disk, "data"))
         cls.addClassCleanup(cls.fcd.close)
 
     def fill(self):
-        with open(os.path.join(self.disk, "filler"), "wb", buffering=0) as filler:
+        with open(self.filler, "wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(bytes(65536))
@@ -132,11 +133,36 @@ class DiskFull(FcTestCase):
         fc.run("download", "small", "-o", "copy")
         self.assertEqual(fc.read("copy"), small)
 
-        os.unlink(os.path.join(self.disk, "filler"))
+        os.unlink(self.filler)
         fc.run("upload", "large")
         self.assertEqual(names_of(fc), ["large", "small"])
         fc.run("download", "large", "-o", "copy")
         self.assertEqual(fc.read("copy"), fc.read("large"))
+
+    def test_what_cannot_be_stored_is_not_acknowledged(self):
+        """Accounts, logins, rooms and messages: refused while the disk is full, and made when it is not."""
+        fc, newcomer = self.person("dora"), self.person()
+        fc.run("room", "create", "den", "--plain")
+        fc.run("send", "den", "before")
+        self.fill()
+        password = b"a long password"
+        full = "disk is full.*try again"
+        lines = b"\n".join(b"line %d" % i for i in range(200))
+        for _ in range(2):
+            self.assert_fails(fc.try_run("send", "den", "during"), LIMITED, full)
+            self.assert_fails(fc.try_run("send", "den", "-", stdin=lines), LIMITED, "line 1: .*" + full)
+            self.assert_fails(fc.try_run("room", "create", "attic", "--plain"), LIMITED, full)
+            self.assert_fails(fc.try_run("login", "dora", "--password-stdin", stdin=password), LIMITED, full)
+            self.assert_fails(newcomer.try_run("signup", "emil", "--password-stdin", stdin=password), LIMITED, full)
+        fc.run("whoami")
+        os.unlink(self.filler)
+        newcomer.sign_up("emil")
+        fc.run("login", "dora", "--password-stdin", stdin=password)
+        fc.run("room", "create", "attic", "--plain")
+        fc.run("send", "den", "after")
+        self.fcd.restart()
+        self.assertEqual([one["text"] for one in fc.run("history", "den", "--json").objects], ["before", "after"])
+        newcomer.run("whoami")
 
 
 if __name__ == "__main__":

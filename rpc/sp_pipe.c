@@ -29,7 +29,8 @@ enum {
     TRIES_MAX = 16,                // so that a peer that never pauses does not keep one of nng's few threads to itself
     OUTPUT_KEEP_BYTES = 64 * 1024, // a larger output buffer is given back as soon as it has been written
     OUTPUT_SMALL_BYTES = 4 * 1024,
-    IDLE_TRIM_MS = 2000, // without traffic for this long, buffers shrink to their small size
+    DIRECT_MIN_BYTES = 32 * 1024, // a part from this size on is written from where it is, if nothing is being written
+    IDLE_TRIM_MS = 2000,          // without traffic for this long, buffers shrink to their small size
 };
 
 enum pipe_state {
@@ -96,6 +97,8 @@ struct sp_pipe {
     struct work turn_work;
     struct work reap_work;
 };
+
+static const struct bytes_view nothing;
 
 // Released pipes that are not freed yet.
 static pthread_mutex_t census_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -459,15 +462,21 @@ note_sent_locked(struct sp_pipe *pipe, int result, size_t sent)
     return false;
 }
 
-// Nobody else changes `writing` while is_writing is set.
+// What is left of `writing`, and the tail behind it. Nobody else changes `writing` while is_writing is set.
 static void
-set_send_part(struct sp_pipe *pipe, nng_aio *aio)
+set_send_parts(struct sp_pipe *pipe, struct bytes_view tail, nng_aio *aio)
 {
-    nng_iov iov = {
-        .iov_buf = pipe->locked.writing.data + pipe->locked.written_bytes,
-        .iov_len = pipe->locked.writing.size - pipe->locked.written_bytes,
+    nng_iov iovs[] = {
+        {
+            .iov_buf = pipe->locked.writing.data + pipe->locked.written_bytes,
+            .iov_len = pipe->locked.writing.size - pipe->locked.written_bytes,
+        },
+        {
+            .iov_buf = (void *)(uintptr_t)tail.data, // nng has one type for reading and writing
+            .iov_len = tail.size,
+        },
     };
-    (void)nng_aio_set_iov(aio, 1, &iov); // fails for more than 8 parts only
+    (void)nng_aio_set_iov(aio, tail.size > 0 ? 2 : 1, iovs); // fails for more than 8 parts only
 }
 
 // Sends as much as goes without waiting; NNG_ECANCELED: nothing did.
@@ -476,9 +485,9 @@ set_send_part(struct sp_pipe *pipe, nng_aio *aio)
 // any other is cancelled. Most are of the first kind, and waking one of nng's threads to hear so costs more than the
 // send itself.
 static int
-try_send(struct sp_pipe *pipe, size_t *sent_out)
+try_send(struct sp_pipe *pipe, struct bytes_view tail, size_t *sent_out)
 {
-    set_send_part(pipe, pipe->try_send_aio);
+    set_send_parts(pipe, tail, pipe->try_send_aio);
     nng_stream_send(pipe->stream, pipe->try_send_aio);
     nng_aio_cancel(pipe->try_send_aio);
     nng_aio_wait(pipe->try_send_aio);
@@ -486,24 +495,42 @@ try_send(struct sp_pipe *pipe, size_t *sent_out)
     return nng_aio_result(pipe->try_send_aio);
 }
 
+// Copies what the first try has left of the tail, which goes back to its owner. Returns what was sent of `writing`.
+static size_t
+keep_tail_locked(struct sp_pipe *pipe, struct bytes_view tail, size_t sent)
+{
+    size_t left = pipe->locked.writing.size - pipe->locked.written_bytes;
+    size_t sent_of_tail = sent > left ? sent - left : 0;
+    struct bytes_view rest = bytes_view_of(tail.data + sent_of_tail, tail.size - sent_of_tail);
+    if (bytes_append(&pipe->locked.writing, rest) != ERR_OK) {
+        close_locked(pipe, ERR_NO_MEMORY); // in the middle of a message: nothing else can follow
+    }
+    return sent - sent_of_tail;
+}
+
 // Sends what has been announced and what gathers meanwhile, until there is nothing left or the peer has to read first.
+// The tail, which may be empty, is the end of the last message in `writing`, and borrowed for the time of the call.
 static void
-drive_send(struct sp_pipe *pipe)
+drive_send(struct sp_pipe *pipe, struct bytes_view tail)
 {
     bool has_more = true;
     bool must_wait = false;
     while (has_more && !must_wait) {
         size_t sent = 0;
-        int result = try_send(pipe, &sent);
+        int result = try_send(pipe, tail, &sent);
         lock(pipe);
-        size_t left = pipe->locked.writing.size - pipe->locked.written_bytes;
+        size_t left = pipe->locked.writing.size - pipe->locked.written_bytes + tail.size;
         must_wait = result == NNG_ECANCELED || (result == 0 && sent < left);
+        if (tail.size > 0) {
+            sent = keep_tail_locked(pipe, tail, sent);
+            tail = nothing;
+        }
         has_more = note_sent_locked(pipe, result == NNG_ECANCELED ? 0 : result, sent);
         pipe->locked.has_waited |= has_more && must_wait;
         unlock(pipe);
     }
     if (has_more) {
-        set_send_part(pipe, pipe->send_aio);
+        set_send_parts(pipe, nothing, pipe->send_aio);
         nng_stream_send(pipe->stream, pipe->send_aio);
     }
     lock(pipe);
@@ -522,7 +549,7 @@ on_sent(void *arg)
     if (has_more) {
         pipe->locked.starting++;
         unlock(pipe);
-        drive_send(pipe);
+        drive_send(pipe, nothing);
     } else {
         take_turn_and_unlock(pipe);
     }
@@ -539,6 +566,7 @@ sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_
     bytes_store_be64(prefix + 1, size);
 
     enum err err;
+    bool is_begun = false;
     lock(pipe);
     if (pipe->locked.state == PIPE_LINGERING || pipe->locked.state == PIPE_CLOSED) {
         err = ERR_CLOSED;
@@ -546,6 +574,12 @@ sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_
         err = ERR_PRECONDITION;
     } else {
         struct bytes *out = &pipe->locked.gathering;
+        struct bytes_view last = part_count > 0 ? parts[part_count - 1] : nothing;
+        bool is_direct = last.size >= DIRECT_MIN_BYTES && pipe->locked.state == PIPE_OPEN && !pipe->locked.is_writing;
+        if (is_direct) {
+            part_count--;
+            size -= last.size;
+        }
         err = bytes_reserve(out, pipe->input.prefix_bytes + size);
         if (err == ERR_OK) {
             // There is room: these cannot fail.
@@ -554,9 +588,13 @@ sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_
             for (size_t i = 0; i < part_count; i++) {
                 (void)!bytes_append(out, parts[i]);
             }
+            is_begun = is_direct && begin_send_locked(pipe);
         }
     }
     unlock(pipe);
+    if (is_begun) {
+        drive_send(pipe, parts[part_count]);
+    }
     return err;
 }
 
@@ -567,7 +605,7 @@ sp_pipe_flush(struct sp_pipe *pipe)
     bool is_begun = begin_send_locked(pipe);
     unlock(pipe);
     if (is_begun) {
-        drive_send(pipe);
+        drive_send(pipe, nothing);
     }
 }
 
@@ -655,7 +693,7 @@ sp_pipe_close(struct sp_pipe *pipe, unsigned linger_ms)
     request_turn_locked(pipe);
     unlock(pipe);
     if (is_begun) {
-        drive_send(pipe);
+        drive_send(pipe, nothing);
     }
     if (is_lingering) {
         // A socket that is closed with unread bytes resets the connection, and the peer loses what was written last.
@@ -795,7 +833,7 @@ sp_pipe_start(struct sp_pipe *pipe)
     request_turn_locked(pipe);
     unlock(pipe);
     if (is_sending) {
-        drive_send(pipe);
+        drive_send(pipe, nothing);
     }
     if (is_receiving) {
         submit_receive(pipe);

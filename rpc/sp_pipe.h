@@ -70,7 +70,10 @@ struct sp_pipe_options {
 enum err sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp_pipe **out) ERR_CHECKED;
 void sp_pipe_start(struct sp_pipe *pipe);
 
-// sp_pipe_queue copies the parts into one message at the end of what is to be written, without starting a write.
+// sp_pipe_queue puts the parts as one message at the end of what is to be written. They are borrowed for the time of
+// the call: copied, except that a large last part, when nothing is being written, is written at once from where it is.
+// Nothing else starts a write.
+//
 // ERR_CLOSED after the pipe has begun to close, ERR_NO_MEMORY, ERR_PRECONDITION on an accepted pipe before on_peer has
 // returned; then nothing was queued. A dialled pipe may queue at once.
 enum err sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_count) ERR_CHECKED;

@@ -501,6 +501,69 @@ queue_megabytes(struct fixture *fixture, size_t count)
     sp_pipe_flush(fixture->recorder.pipe);
 }
 
+// Queues a message with a large last part, and uses the part's memory for something else at once.
+static void
+queue_and_overwrite(struct sp_pipe *pipe, uint8_t *content, size_t size, int value)
+{
+    memset(content, value, size);
+    struct bytes_view parts[] = {bytes_view_of_text("head"), bytes_view_of(content, size)};
+    assert_int_equal(sp_pipe_queue(pipe, parts, 2), ERR_OK);
+    memset(content, 0xff, size);
+}
+
+static void
+expect_filled_message(int fd, bool is_ipc, size_t size, int value)
+{
+    struct bytes message = wire_read_message(fd, is_ipc);
+    assert_int_equal(message.size, 4 + size);
+    assert_memory_equal(message.data, "head", 4);
+    for (size_t i = 4; i < message.size; i++) {
+        assert_int_equal(message.data[i], value);
+    }
+    bytes_free(&message);
+}
+
+static void
+test_large_parts_are_borrowed_and_keep_their_place(void **state)
+{
+    (void)state;
+    enum {
+        FITS = 64 * 1024,           // the socket's buffer
+        DOES_NOT = 7 * 1024 * 1024, // so its end has to wait for the reader
+    };
+    uint8_t *content = malloc(DOES_NOT);
+    assert_non_null(content);
+    for (int is_ipc = 0; is_ipc < 2; is_ipc++) {
+        struct fixture fixture;
+        begin(&fixture, is_ipc);
+        connect_pipe(&fixture, 0);
+        shake_hands(&fixture);
+        struct sp_pipe *pipe = fixture.recorder.pipe;
+        struct bytes_view small = bytes_view_of_text("small");
+        assert_int_equal(sp_pipe_queue(pipe, &small, 1), ERR_OK); // not flushed, and yet before the next
+        queue_and_overwrite(pipe, content, FITS, 1);
+        queue_and_overwrite(pipe, content, DOES_NOT, 2);
+        assert_true(sp_pipe_queued_bytes(pipe) > 0);
+        queue_and_overwrite(pipe, content, FITS, 3); // while the one before is being written
+        assert_int_equal(sp_pipe_queue(pipe, &small, 1), ERR_OK);
+
+        for (int value = 0; value < 5; value++) {
+            if (value == 0 || value == 4) {
+                struct bytes message = wire_read_message(fixture.fd, is_ipc);
+                assert_true(bytes_view_equal(bytes_as_view(&message), small));
+                bytes_free(&message);
+            } else {
+                expect_filled_message(fixture.fd, is_ipc, value == 2 ? DOES_NOT : FITS, value);
+            }
+        }
+        (void)shutdown(fixture.fd, SHUT_WR);
+        wait_closed(&fixture.recorder, ERR_CLOSED);
+        release(&fixture);
+        end(&fixture);
+    }
+    free(content);
+}
+
 static void
 test_close_while_writing(void **state)
 {
@@ -754,6 +817,7 @@ main(void)
         cmocka_unit_test(test_large_messages_and_messages_of_nothing),
         cmocka_unit_test(test_a_message_cut_short_is_an_error),
         cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_large_parts_are_borrowed_and_keep_their_place),
         cmocka_unit_test(test_close_while_writing),
         cmocka_unit_test(test_linger_writes_everything_first),
         cmocka_unit_test(test_linger_ends),

@@ -148,17 +148,19 @@ is_answered_already(const struct rpc_call *call)
     return is_twice;
 }
 
-// send_frame packs a frame and queues it behind its route. The caller's buffer is used for packing only.
+// send_frame packs a frame and queues it behind its route. The caller's buffer is used for packing only; bulk goes to
+// the transport from where the handler has it.
 static enum err
 send_frame(struct rpc_peer *peer, struct bytes_view route, const Fc__Rpc__V1__ResponseHeader *header,
     const ProtobufCMessage *message, struct bytes *buffer, bool is_last, bool *can_go_on_out)
 {
     bytes_clear(buffer);
-    enum err err = rpc_frame_append(buffer, 0, &header->base, message);
+    struct bytes_view bulk;
+    enum err err = rpc_frame_append(buffer, 0, &header->base, message, &bulk);
     if (err != ERR_OK) {
         return err;
     }
-    const struct bytes_view parts[] = {route, bytes_as_view(buffer)};
+    const struct bytes_view parts[] = {route, bytes_as_view(buffer), bulk};
     *can_go_on_out = rpc_peer_send(peer, parts, sizeof(parts) / sizeof(parts[0]), is_last);
     return ERR_OK;
 }

@@ -233,7 +233,7 @@ on_message(void *owner, struct sp_message *message)
     unlock(channel);
     if (call != NULL) { // else it has timed out or was cancelled
         size_t size = message->data.size - sizeof id;
-        rpc_unary_take_answer(call, bytes_view_of(message->data.data + sizeof id, size));
+        rpc_unary_take_answer(call, bytes_view_of(message->data.data + sizeof id, size), message->large);
         complete(channel, call);
     }
 }
@@ -307,11 +307,11 @@ static const struct sp_pipe_handlers pipe_handlers = {
 
 // Hands a call's frame to the pipe. On failure the call is as it was.
 static enum err
-send_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame)
+send_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk)
 {
     bytes_store_be32(frame->data, call->locked.id);
-    struct bytes_view part = bytes_as_view(frame);
-    enum err err = sp_pipe_queue(channel->locked.pipe, &part, 1);
+    const struct bytes_view parts[] = {bytes_as_view(frame), bulk};
+    enum err err = sp_pipe_queue(channel->locked.pipe, parts, bulk.size > 0 ? 2 : 1);
     if (err == ERR_OK) {
         call->locked.state = RPC_UNARY_SENT;
         call->was_sent = true;
@@ -326,7 +326,7 @@ send_waiting_locked(struct rpc_channel *channel, struct rpc_unary_list *failed)
     struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
-        enum err err = send_locked(channel, call, &call->locked.frame);
+        enum err err = send_locked(channel, call, &call->locked.frame, bytes_view_of(NULL, 0));
         if (err == ERR_OK) {
             bytes_free(&call->locked.frame);
         } else {
@@ -410,10 +410,10 @@ start_dial_locked(struct rpc_channel *channel)
 
 // Sends the call, or has it wait for a connection that is being made.
 static enum err
-submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame)
+submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk)
 {
     if (channel->locked.pipe != NULL) {
-        enum err err = send_locked(channel, call, frame);
+        enum err err = send_locked(channel, call, frame, bulk);
         if (err != ERR_CLOSED) {
             return err;
         }
@@ -424,6 +424,10 @@ submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes 
             return err;
         }
     }
+    enum err err = bytes_append(frame, bulk);
+    if (err != ERR_OK) {
+        return err;
+    }
     call->locked.state = RPC_UNARY_WAITS;
     call->locked.frame = *frame;
     *frame = (struct bytes){0}; // transferred
@@ -431,14 +435,14 @@ submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes 
 }
 
 void
-rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame)
+rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk)
 {
     struct sp_pipe *pipe = NULL;
     uint64_t now_ms = clock_monotonic_ms();
     lock(channel);
     call->locked.deadline_ms = now_ms + call->timeout_ms;
     rpc_unary_table_insert(&channel->locked.calls, call);
-    enum err err = channel->locked.is_freeing ? ERR_CANCELLED : submit_locked(channel, call, frame);
+    enum err err = channel->locked.is_freeing ? ERR_CANCELLED : submit_locked(channel, call, frame, bulk);
     if (err != ERR_OK) {
         rpc_unary_table_claim(&channel->locked.calls, call);
     } else {

@@ -20,6 +20,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "rpc/rpc_limits.h"
@@ -74,6 +75,8 @@ struct rpc_unary {
     ProtobufCMessage *response;
     const ProtobufCMessageDescriptor *response_type; // NULL: a raw call
     struct bytes raw_response;
+    struct arena response_arena; // holds it
+    struct bytes response_bytes; // what its fields of bytes point into, when the answer was large
     ProtobufCClosure closure;
     void *closure_data;
     struct { // guarded by the channel's lock

@@ -14,9 +14,11 @@ enum rpc_unary_state {
     RPC_UNARY_DONE,
 };
 
-// rpc_channel_submit takes a call that has been prepared and its frame (4 bytes for the request id in front), which is
-// emptied. From here on the call ends by itself, maybe before the function returns.
-void rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame);
+// rpc_channel_submit takes a call that has been prepared, and its frame (4 bytes for the request id in front; `bulk`
+// goes behind and is borrowed). What it keeps of the frame it moves out. From here on the call ends by itself, maybe
+// before the function returns.
+void rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame,
+    struct bytes_view bulk);
 
 // rpc_channel_reject ends a call that could not be prepared; its status says why.
 void rpc_channel_reject(struct rpc_channel *channel, struct rpc_unary *call);
@@ -34,7 +36,8 @@ void rpc_channel_copy_token(struct rpc_channel *channel, char token_out[RPC_TOKE
 void rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-// rpc_unary_take_answer fills status and response of a claimed call from a frame.
-void rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view frame);
+// rpc_unary_take_answer fills status and response of a claimed call from a frame. When `large` is not NULL it holds the
+// frame, and may be taken.
+void rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view frame, struct bytes *large);
 
 #endif

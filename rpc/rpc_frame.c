@@ -2,9 +2,14 @@
 #include "rpc/rpc_frame.h"
 
 #include <assert.h>
+#include <stdalign.h>
 #include <string.h>
 
 #include "rpc/rpc_limits.h"
+
+enum {
+    BULK_MESSAGE_MAX_BYTES = 512, // the generated struct around bulk; one that is larger is copied as a whole
+};
 
 static_assert((int)RPC_HEADER_MAX_BYTES <= UINT16_MAX, "the header's length has 16 bits");
 
@@ -35,9 +40,59 @@ rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out)
     return ERR_OK;
 }
 
-// begin writes what comes before a message of that size, and makes room for it at *message_at_out.
+static size_t
+put_varint(uint8_t *to, uint64_t value)
+{
+    size_t size = 0;
+    while (value >= 0x80) {
+        to[size++] = (uint8_t)(value | 0x80);
+        value >>= 7;
+    }
+    to[size++] = (uint8_t)value;
+    return size;
+}
+
+// The content of the last field, when it is worth leaving where it is.
+static struct bytes_view
+find_bulk(const ProtobufCMessage *message)
+{
+    const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+    const ProtobufCFieldDescriptor *last = descriptor->fields + descriptor->n_fields - 1;
+    ProtobufCBinaryData data = {0};
+    // What is packed behind the last field are unknown ones.
+    if (descriptor->n_fields > 0 && last->type == PROTOBUF_C_TYPE_BYTES && last->label == PROTOBUF_C_LABEL_NONE &&
+        (last->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 && message->n_unknown_fields == 0 &&
+        descriptor->sizeof_message <= BULK_MESSAGE_MAX_BYTES) {
+        memcpy(&data, (const uint8_t *)message + last->offset, sizeof data);
+    }
+    return data.len >= RPC_FRAME_BULK_BYTES ? bytes_view_of(data.data, data.len) : bytes_view_of(NULL, 0);
+}
+
+// Packs all of a message but the content of its last field, with the tag and the length of that. Returns the end.
+static uint8_t *
+pack_without_bulk(const ProtobufCMessage *message, struct bytes_view bulk, uint8_t *to)
+{
+    enum {
+        WIRE_TYPE_BITS = 3,
+        LENGTH_PREFIXED = 2,
+    };
+    union {
+        ProtobufCMessage base;
+        alignas(max_align_t) uint8_t memory[BULK_MESSAGE_MAX_BYTES];
+    } copy;
+    const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+    const ProtobufCFieldDescriptor *last = &descriptor->fields[descriptor->n_fields - 1];
+    memcpy(copy.memory, message, descriptor->sizeof_message);
+    memset(copy.memory + last->offset, 0, sizeof(ProtobufCBinaryData)); // an empty field is not packed
+    to += protobuf_c_message_pack(&copy.base, to);
+    to += put_varint(to, (uint64_t)last->id << WIRE_TYPE_BITS | LENGTH_PREFIXED);
+    return to + put_varint(to, bulk.size);
+}
+
+// begin writes what comes before a message, and makes room at *message_at_out for all of it but the bulk.
 static enum err
-begin(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, size_t message_bytes, uint8_t **message_at_out)
+begin(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, size_t message_bytes, size_t bulk_bytes,
+    uint8_t **message_at_out)
 {
     size_t header_bytes = protobuf_c_message_get_packed_size(header);
     if (header_bytes > RPC_HEADER_MAX_BYTES || message_bytes > RPC_MESSAGE_MAX_BYTES) {
@@ -47,7 +102,7 @@ begin(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, size_t m
     if (frame_bytes > RPC_MESSAGE_MAX_BYTES) {
         return ERR_TOO_BIG;
     }
-    enum err err = bytes_reserve(out, frame_bytes);
+    enum err err = bytes_reserve(out, frame_bytes - bulk_bytes);
     if (err != ERR_OK) {
         return err;
     }
@@ -57,18 +112,29 @@ begin(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, size_t m
     bytes_store_be16(to + 2, (uint16_t)header_bytes);
     to += RPC_FRAME_PREFIX_BYTES;
     *message_at_out = to + protobuf_c_message_pack(header, to);
-    out->size += frame_bytes;
+    out->size += frame_bytes - bulk_bytes;
     return ERR_OK;
 }
 
 enum err
-rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, const ProtobufCMessage *message)
+rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, const ProtobufCMessage *message,
+    struct bytes_view *bulk_out)
 {
     uint8_t *at = NULL;
+    struct bytes_view bulk = bytes_view_of(NULL, 0);
     size_t message_bytes = message != NULL ? protobuf_c_message_get_packed_size(message) : 0;
-    enum err err = begin(out, flags, header, message_bytes, &at);
-    if (err == ERR_OK && message != NULL) {
+    if (bulk_out != NULL && message_bytes >= RPC_FRAME_BULK_BYTES) {
+        bulk = find_bulk(message);
+    }
+    enum err err = begin(out, flags, header, message_bytes, bulk.size, &at);
+    if (err == ERR_OK && bulk.size > 0) {
+        at = pack_without_bulk(message, bulk, at);
+        assert(at == out->data + out->size);
+    } else if (err == ERR_OK && message != NULL) {
         protobuf_c_message_pack(message, at);
+    }
+    if (err == ERR_OK && bulk_out != NULL) {
+        *bulk_out = bulk;
     }
     return err;
 }
@@ -77,7 +143,7 @@ enum err
 rpc_frame_append_encoded(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, struct bytes_view message)
 {
     uint8_t *at = NULL;
-    enum err err = begin(out, flags, header, message.size, &at);
+    enum err err = begin(out, flags, header, message.size, 0, &at);
     if (err == ERR_OK && message.size > 0) {
         memcpy(at, message.data, message.size);
     }

@@ -12,6 +12,7 @@
 enum {
     RPC_FRAME_VERSION = 1,
     RPC_FRAME_PREFIX_BYTES = 4,
+    RPC_FRAME_BULK_BYTES = 32 * 1024,
 };
 
 struct rpc_frame {
@@ -26,8 +27,12 @@ enum err rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out) ER
 
 // rpc_frame_append encodes a frame at the end of out. message may be NULL for none. ERR_TOO_BIG: the
 // header is over RPC_HEADER_MAX_BYTES or the frame over RPC_MESSAGE_MAX_BYTES. On failure out keeps its size.
+//
+// Bulk is not copied: when the last field of the message, by its number, is of type bytes and holds
+// RPC_FRAME_BULK_BYTES or more, its content is left out, and *bulk_out borrows it from the message; whoever writes the
+// frame writes it right behind. Else *bulk_out is empty. NULL: all goes to out.
 enum err rpc_frame_append(struct bytes *out, uint8_t flags, const ProtobufCMessage *header,
-    const ProtobufCMessage *message) ERR_CHECKED;
+    const ProtobufCMessage *message, struct bytes_view *bulk_out) ERR_CHECKED;
 
 // rpc_frame_append_encoded is the same for a message that has been encoded elsewhere.
 enum err rpc_frame_append_encoded(struct bytes *out, uint8_t flags, const ProtobufCMessage *header,

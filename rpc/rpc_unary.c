@@ -14,6 +14,7 @@
 
 enum {
     REQUEST_ID_BYTES = 4,                   // in front of the frame, of the SP protocol
+    FIRST_FRAME_BYTES = 256,                // most frames fit
     METHOD_MAX_BYTES = 256,                 // with its NUL
     RESPONSE_HEADER_MAX_BYTES = 128 * 1024, // unpacked
 };
@@ -36,7 +37,7 @@ struct request {
 };
 
 static enum err
-encode(struct rpc_unary *call, const struct request *request, struct bytes *frame)
+encode(struct rpc_unary *call, const struct request *request, struct bytes *frame, struct bytes_view *bulk_out)
 {
     static const uint8_t no_id_yet[REQUEST_ID_BYTES];
     char token[RPC_TOKEN_MAX_BYTES + 1];
@@ -50,32 +51,30 @@ encode(struct rpc_unary *call, const struct request *request, struct bytes *fram
     header.token = token;
     header.request_id.data = call->request_id;
     header.request_id.len = sizeof call->request_id;
-    size_t message_bytes =
-        request->message != NULL ? protobuf_c_message_get_packed_size(request->message) : request->encoded.size;
-    enum err err = bytes_reserve(frame,
-        REQUEST_ID_BYTES + RPC_FRAME_PREFIX_BYTES + protobuf_c_message_get_packed_size(&header.base) + message_bytes);
+    enum err err = bytes_reserve(frame, FIRST_FRAME_BYTES);
     if (err == ERR_OK) {
         err = bytes_append(frame, bytes_view_of(no_id_yet, sizeof no_id_yet));
     }
     if (err == ERR_OK && request->message != NULL) {
-        err = rpc_frame_append(frame, 0, &header.base, request->message);
+        err = rpc_frame_append(frame, 0, &header.base, request->message, bulk_out);
     } else if (err == ERR_OK) {
         err = rpc_frame_append_encoded(frame, 0, &header.base, request->encoded);
     }
     digest_wipe(token, sizeof token);
-    return err == ERR_OK && frame->size > RPC_MESSAGE_MAX_BYTES ? ERR_TOO_BIG : err;
+    return err == ERR_OK && frame->size + bulk_out->size > RPC_MESSAGE_MAX_BYTES ? ERR_TOO_BIG : err;
 }
 
 static void
 start(struct rpc_unary *call, const struct request *request)
 {
     struct bytes frame = {0};
+    struct bytes_view bulk = {0};
     if (call->timeout_ms == 0 || call->timeout_ms > RPC_TIMEOUT_MAX_MS) {
         call->timeout_ms = call->timeout_ms == 0 ? RPC_TIMEOUT_DEFAULT_MS : RPC_TIMEOUT_MAX_MS;
     }
-    enum err err = encode(call, request, &frame);
+    enum err err = encode(call, request, &frame, &bulk);
     if (err == ERR_OK) {
-        rpc_channel_submit(call->channel, call, &frame);
+        rpc_channel_submit(call->channel, call, &frame, bulk);
     } else {
         if (err == ERR_TOO_BIG) {
             rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED,
@@ -159,7 +158,7 @@ take_header(struct rpc_unary *call, struct bytes_view encoded)
 }
 
 static void
-take_message(struct rpc_unary *call, struct bytes_view encoded)
+take_message(struct rpc_unary *call, struct bytes_view encoded, struct bytes *large)
 {
     struct err_detail why = {0};
     if (call->response_type == NULL) {
@@ -168,19 +167,25 @@ take_message(struct rpc_unary *call, struct bytes_view encoded)
         }
         return;
     }
-    enum err err = rpc_message_check(call->response_type, encoded, &why);
-    if (err != ERR_OK) {
-        rpc_unary_set_status(call, RPC_INTERNAL, "the answer cannot be read: %s", err_message(&why, err));
-        return;
+    struct arena *arena = &call->response_arena;
+    enum err err;
+    arena_init(arena, rpc_message_arena_limit(encoded.size));
+    if (large != NULL) {
+        err = rpc_message_unpack_in_place(call->response_type, encoded, arena, &call->response, &why);
+        call->response_bytes = *large;
+        *large = (struct bytes){0};
+    } else {
+        err = rpc_message_unpack(call->response_type, encoded, arena, &call->response, &why);
     }
-    call->response = protobuf_c_message_unpack(call->response_type, NULL, encoded.size, encoded.data);
-    if (call->response == NULL) {
+    if (err == ERR_NO_MEMORY) {
         rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED, "no memory for the answer of %zu bytes", encoded.size);
+    } else if (err != ERR_OK) {
+        rpc_unary_set_status(call, RPC_INTERNAL, "the answer cannot be read: %s", err_message(&why, err));
     }
 }
 
 void
-rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data)
+rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data, struct bytes *large)
 {
     struct rpc_frame frame;
     enum err err = rpc_frame_parse(data, &frame);
@@ -193,7 +198,7 @@ rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data)
     } else {
         take_header(call, frame.header);
         if (call->status.code == RPC_OK) {
-            take_message(call, frame.message);
+            take_message(call, frame.message, large);
         }
     }
 }
@@ -254,9 +259,8 @@ rpc_unary_cancel(struct rpc_unary *call)
 void
 rpc_unary_deinit(struct rpc_unary *call)
 {
-    if (call->response != NULL) {
-        protobuf_c_message_free_unpacked(call->response, NULL);
-        call->response = NULL;
-    }
+    call->response = NULL;
+    arena_deinit(&call->response_arena);
+    bytes_free(&call->response_bytes);
     bytes_free(&call->raw_response);
 }

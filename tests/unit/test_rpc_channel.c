@@ -44,7 +44,7 @@ answer(struct server *server, int fd, const uint8_t *id, uint8_t version, const 
     struct bytes out = {0};
     struct bytes framed = {0};
     assert_int_equal(bytes_append(&out, bytes_view_of(id, 4)), ERR_OK);
-    assert_int_equal(rpc_frame_append(&out, 0, &header->base, NULL), ERR_OK);
+    assert_int_equal(rpc_frame_append(&out, 0, &header->base, NULL, NULL), ERR_OK);
     out.data[4] = version;
     assert_int_equal(bytes_append(&out, message), ERR_OK);
     wire_append_message(&framed, server->is_ipc, out.data, out.size);

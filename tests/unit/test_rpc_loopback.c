@@ -167,12 +167,18 @@ call_each_method(const char *url)
 
     // As large as a chunk.
     request.data.len = 8 * 1024 * 1024;
-    request.data.data = calloc(1, request.data.len);
+    request.data.data = malloc(request.data.len);
     assert_non_null(request.data.data);
+    for (size_t i = 0; i < request.data.len; i++) {
+        request.data.data[i] = (uint8_t)(i % 251);
+    }
     rpc_unary_init(&call, channel, &fc__test__v1__echo__descriptor);
     fc__test__v1__echo__echo(&call.service, &request, NULL, NULL);
     assert_int_equal(ERR_OK, rpc_unary_wait(&call));
-    assert_int_equal(request.data.len, ((const Fc__Test__V1__EchoResponse *)rpc_unary_response(&call))->data.len);
+    const Fc__Test__V1__EchoResponse *echo = rpc_unary_response(&call);
+    assert_int_equal(request.data.len, echo->data.len);
+    assert_memory_equal(request.data.data, echo->data.data, request.data.len);
+    assert_string_equal("hello", echo->text);
     rpc_unary_deinit(&call);
     free(request.data.data);
 

@@ -158,7 +158,7 @@ make_frame(const char *method, const ProtobufCMessage *message)
     Fc__Rpc__V1__RequestHeader header = FC__RPC__V1__REQUEST_HEADER__INIT;
     (void)snprintf(name, sizeof name, "fc.test.v1.Echo/%s", method);
     header.method = name;
-    assert_int_equal(rpc_frame_append(&frame, 0, &header.base, message), ERR_OK);
+    assert_int_equal(rpc_frame_append(&frame, 0, &header.base, message, NULL), ERR_OK);
     return frame;
 }
 

@@ -266,7 +266,7 @@ append_message(struct bytes *out, const struct message *message)
     bytes_store_be32(id, message->id | 0x80000000u);
     assert_int_equal(ERR_OK, bytes_append(out, bytes_view_of(id, sizeof(id))));
     assert_int_equal(ERR_OK,
-        rpc_frame_append(out, 0, &header.base, message->request != NULL ? message->request : &echo_request.base));
+        rpc_frame_append(out, 0, &header.base, message->request != NULL ? message->request : &echo_request.base, NULL));
 }
 
 static void

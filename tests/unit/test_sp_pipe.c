@@ -505,7 +505,9 @@ queue_megabytes(struct fixture *fixture, size_t count)
 static void
 queue_and_overwrite(struct sp_pipe *pipe, uint8_t *content, size_t size, int value)
 {
-    memset(content, value, size);
+    for (size_t i = 0; i < size; i++) {
+        content[i] = (uint8_t)((i + (size_t)value) % 251);
+    }
     struct bytes_view parts[] = {bytes_view_of_text("head"), bytes_view_of(content, size)};
     assert_int_equal(sp_pipe_queue(pipe, parts, 2), ERR_OK);
     memset(content, 0xff, size);
@@ -517,8 +519,8 @@ expect_filled_message(int fd, bool is_ipc, size_t size, int value)
     struct bytes message = wire_read_message(fd, is_ipc);
     assert_int_equal(message.size, 4 + size);
     assert_memory_equal(message.data, "head", 4);
-    for (size_t i = 4; i < message.size; i++) {
-        assert_int_equal(message.data[i], value);
+    for (size_t i = 0; i < size; i++) {
+        assert_int_equal(message.data[4 + i], (i + (size_t)value) % 251);
     }
     bytes_free(&message);
 }

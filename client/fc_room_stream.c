@@ -12,10 +12,10 @@
 #include <string.h>
 
 #include "base/arena.h"
-#include "base/random.h"
 #include "client/fc_room.h"
 #include "client/fc_room_inbox_priv.h"
 #include "client/fc_room_priv.h"
+#include "rpc/rpc_backoff.h"
 #include "rpc/rpc_message.h"
 #include "rpc/rpc_subscriber.h"
 
@@ -23,8 +23,7 @@ enum {
     UNPACKED_MAX_BYTES = 32 * 1024 * 1024, // a payload in memory; a larger one is fetched instead
     // Three heartbeats without one: the connection is dead though nobody said so.
     SILENCE_MAX_MS = 45 * 1000,
-    PAUSE_FIRST_MS = 100,
-    PAUSE_MAX_MS = 5 * 1000,
+    PAUSE_LONGEST_MS = 5 * 1000,
 };
 
 struct fc_room_stream {
@@ -39,14 +38,15 @@ struct fc_room_stream {
     uint8_t room_id[FC_ROOM_ID_BYTES];
     char room_id_text[2 * FC_ROOM_ID_BYTES + 1];
     char room_name[65];
+    bool has_opened;       // the first attempt has been reported
     bool is_known;         // the room's id and name, and where to begin
     bool is_stopped_by_fn; // on_message returned false
     bool has_state;        // on_state has been called; `state` is what it said last
     enum fc_stream_state state;
-    uint64_t last_seq;       // everything up to it has been delivered, or was not asked for
-    uint64_t server_seq;     // the newest number that the server has ever told
-    unsigned pause_ms;       // before the next attempt
-    struct err_detail cause; // of the error that is being handled
+    uint64_t last_seq;          // everything up to it has been delivered, or was not asked for
+    uint64_t server_seq;        // the newest number that the server has ever told
+    struct rpc_backoff backoff; // of attempts
+    struct err_detail cause;    // of the error that is being handled
 
     struct fc_room_inbox inbox;
 
@@ -126,7 +126,7 @@ deliver(struct fc_room_stream *stream, const Fc__Chat__V1__Message *wire)
         return ERR_OUT_OF_RANGE;
     }
     stream->last_seq = message.seq;
-    stream->pause_ms = PAUSE_FIRST_MS;
+    rpc_backoff_reset(&stream->backoff);
     if (!stream->options.on_message(stream->options.context, &message)) {
         stream->is_stopped_by_fn = true;
         return ERR_CANCELLED;
@@ -218,6 +218,7 @@ subscribe(struct fc_room_stream *stream)
     if (err != ERR_OK) {
         return err;
     }
+    call.is_waiting_for_ready = stream->has_opened; // the first attempt tells at once that there is no server
     fc__chat__v1__chat__subscribe(&call.service, &request, NULL, NULL);
     err = end_call(stream, &call);
     if (err == ERR_OK) {
@@ -260,7 +261,7 @@ take_event(struct fc_room_stream *stream, const Fc__Chat__V1__Event *event)
     case FC__CHAT__V1__EVENT__KIND_MESSAGE:
         return take_message(stream, event->message);
     case FC__CHAT__V1__EVENT__KIND_HEARTBEAT:
-        stream->pause_ms = PAUSE_FIRST_MS;
+        rpc_backoff_reset(&stream->backoff);
         return event->heartbeat->head_seq > stream->last_seq ? fetch(stream) : ERR_OK;
     case FC__CHAT__V1__EVENT__KIND_MEMBERSHIP_ENDED:
         return err_fail(&stream->cause, ERR_DENIED, "you are no longer in \"%s\"; fc join %s", stream->room_name,
@@ -335,15 +336,14 @@ report_open(struct fc_room_stream *stream, enum err result)
     pthread_mutex_unlock(&stream->mutex);
 }
 
-// live makes one connection and follows the room until it ends. Never ERR_OK. *is_opened says whether the first attempt
-// has been reported.
+// live makes one connection and follows the room until it ends. Never ERR_OK.
 static enum err
-live(struct fc_room_stream *stream, bool *is_opened)
+live(struct fc_room_stream *stream)
 {
     enum err err = subscribe(stream);
     if (err == ERR_OK) {
-        if (!*is_opened) {
-            *is_opened = true;
+        if (!stream->has_opened) {
+            stream->has_opened = true;
             report_open(stream, ERR_OK);
         }
         err = stream->last_seq < stream->server_seq ? fetch(stream) : ERR_OK;
@@ -355,17 +355,6 @@ live(struct fc_room_stream *stream, bool *is_opened)
     rpc_subscriber_free(&stream->subscriber);
     fc_room_inbox_clear(&stream->inbox);
     return err;
-}
-
-// pause_attempts waits for half to all of the present pause, and doubles it. Returns false when the stream is closing.
-static bool
-pause_attempts(struct fc_room_stream *stream)
-{
-    uint32_t random;
-    random_bytes(&random, sizeof(random));
-    unsigned delay_ms = stream->pause_ms / 2 + random % (stream->pause_ms / 2 + 1);
-    stream->pause_ms = stream->pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : stream->pause_ms * 2;
-    return fc_room_inbox_pause(&stream->inbox, delay_ms);
 }
 
 // is_for_good: trying again would end the same way.
@@ -381,12 +370,11 @@ static void *
 run(void *context)
 {
     struct fc_room_stream *stream = context;
-    bool is_opened = false;
     bool goes_on = true;
     while (goes_on) {
         memset(&stream->cause, 0, sizeof(stream->cause));
-        enum err err = live(stream, &is_opened);
-        if (!is_opened) {
+        enum err err = live(stream);
+        if (!stream->has_opened) {
             report_open(stream, err);
             break;
         }
@@ -403,7 +391,7 @@ run(void *context)
             break;
         }
         set_state(stream, FC_STREAM_RECONNECTING, err);
-        goes_on = pause_attempts(stream);
+        goes_on = fc_room_inbox_pause(&stream->inbox, rpc_backoff_draw_ms(&stream->backoff));
     }
     return NULL;
 }
@@ -469,7 +457,7 @@ fc_room_stream_open(struct fc_session *session, const struct fc_room_stream_opti
     stream->session = session;
     stream->options = *options;
     stream->options.room = NULL;
-    stream->pause_ms = PAUSE_FIRST_MS;
+    stream->backoff.longest_ms = PAUSE_LONGEST_MS;
     stream->room = strdup(options->room);
     err = stream->room == NULL ? ERR_NO_MEMORY : start(stream, why);
     if (err != ERR_OK) {

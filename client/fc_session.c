@@ -98,7 +98,10 @@ fc_session_open(const struct fc_credential *credential, struct fc_session **out,
         return ERR_NO_MEMORY;
     }
     session->credential = *credential;
-    struct rpc_channel_options options = {.url = session->credential.server_url};
+    struct rpc_channel_options options = {
+        .url = session->credential.server_url,
+        .longest_backoff_ms = FC_SESSION_LONGEST_BACKOFF_MS,
+    };
     enum err err = rpc_channel_new(&options, &session->channel, why);
     if (err == ERR_OK && credential->token[0] != '\0') {
         err = rpc_channel_set_token(session->channel, credential->token);

@@ -11,6 +11,11 @@
 #include "client/fc_config.h"
 #include "rpc/rpc_channel.h"
 
+enum {
+    // Somebody sits and waits: a server that returns is noticed within about 2 s.
+    FC_SESSION_LONGEST_BACKOFF_MS = 2000,
+};
+
 struct fc_session;
 
 // fc_session_open takes server and token from credential, which is copied; nothing is connected before the first call.

@@ -45,7 +45,10 @@ choose(unsigned wanted, unsigned standard, unsigned max)
 static enum err
 open_channels(struct fc_transfer *transfer, unsigned count, struct err_detail *why)
 {
-    struct rpc_channel_options options = {.url = fc_session_server_url(transfer->session)};
+    struct rpc_channel_options options = {
+        .url = fc_session_server_url(transfer->session),
+        .longest_backoff_ms = FC_SESSION_LONGEST_BACKOFF_MS,
+    };
 
     while (transfer->channel_count < count) {
         struct rpc_channel **channel = &transfer->channels[transfer->channel_count];

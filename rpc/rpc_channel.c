@@ -1,16 +1,16 @@
-// A channel: one connection, made when a call needs it, and the calls in flight on it.
+// A channel: the calls in flight to a server, and the connection that carries them.
 //
 // A call is in the channel's table from its start until somebody claims it: the answer, its deadline, a cancel, the end
 // of the connection, or rpc_channel_free. Who claims it completes it, without the lock; so each call ends once.
 //
 // Answers carry a request id that is not used again before 2^31 further calls, so a late one meets nobody. One timer
-// per channel stands for the earliest deadline: calls that end in time, nearly all, never touch it.
+// per channel stands for the earliest deadline, or the next attempt to connect while calls wait for it: calls that end
+// in time, nearly all, never touch it.
 //
 // Lock order: the channel's, then the pipe's or nng's own. Completions run without any.
 #include "rpc/rpc_channel.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +18,7 @@
 #include "base/digest.h"
 #include "base/timer.h"
 #include "rpc/rpc_channel_priv.h"
-#include "rpc/rpc_dial.h"
+#include "rpc/rpc_connection.h"
 #include "rpc/rpc_nng.h"
 #include "rpc/rpc_unary_table.h"
 #include "rpc/sp_pipe.h"
@@ -28,24 +28,15 @@ enum {
 };
 
 struct rpc_channel {
-    // Immutable after new.
-    struct rpc_url url;
-    unsigned connect_timeout_ms;
-    struct timer_queue *timers;
-
-    struct timer timer; // expires at locked.armed_ms
+    struct timer_queue *timers; // immutable after new
+    struct timer timer;         // expires at locked.armed_ms
 
     pthread_mutex_t mutex;
     pthread_cond_t quiet; // a connection or an attempt has ended
+    struct rpc_connection connection;
     struct {
         bool is_freeing;
         char token[RPC_TOKEN_MAX_BYTES + 1];
-
-        // At most one of the two; neither: not connected.
-        struct rpc_dial *dial;
-        struct sp_pipe *pipe;
-        bool has_peer;   // the pipe's peer has shaken hands
-        unsigned active; // attempts and pipes whose last callback has not returned
 
         struct rpc_unary_table calls; // in flight
 
@@ -54,9 +45,9 @@ struct rpc_channel {
     } locked;
 };
 
-// The channel whose answers this thread is delivering. Calls that are started from their completions leave together at
-// the end of the batch.
-static _Thread_local struct rpc_channel *delivering;
+// The connection whose answers this thread is delivering. Calls that are started on it from their completions leave
+// together at the end of the batch.
+static _Thread_local const struct rpc_connection *delivering;
 
 static void
 lock(struct rpc_channel *channel)
@@ -105,8 +96,9 @@ complete(struct rpc_channel *channel, struct rpc_unary *call)
 }
 
 static void
-complete_all(struct rpc_channel *channel, struct rpc_unary_list *claimed)
+complete_all(void *owner, struct rpc_unary_list *claimed)
 {
+    struct rpc_channel *channel = owner;
     struct rpc_unary *call;
     while ((call = TAILQ_FIRST(claimed)) != NULL) {
         TAILQ_REMOVE(claimed, call, locked.link);
@@ -114,14 +106,14 @@ complete_all(struct rpc_channel *channel, struct rpc_unary_list *claimed)
     }
 }
 
+// Takes a call out of the table with a status, for completion once the lock is given up.
 static void
-set_status_of_all(struct rpc_unary_list *claimed, enum rpc_code code, const char *message)
+end_locked(struct rpc_channel *channel, struct rpc_unary *call, enum rpc_code code, const char *message,
+    struct rpc_unary_list *ended)
 {
-    struct rpc_unary *call;
-    TAILQ_FOREACH(call, claimed, locked.link)
-    {
-        rpc_unary_set_status(call, code, "%s", message);
-    }
+    rpc_unary_table_claim(&channel->locked.calls, call);
+    rpc_unary_set_status(call, code, "%s", message);
+    TAILQ_INSERT_TAIL(ended, call, locked.link);
 }
 
 static void
@@ -157,37 +149,6 @@ rpc_channel_reject(struct rpc_channel *channel, struct rpc_unary *call)
     }
 }
 
-static void
-on_timer(struct timer *timer)
-{
-    struct rpc_channel *channel = (struct rpc_channel *)((char *)timer - offsetof(struct rpc_channel, timer));
-    struct rpc_unary_list due = TAILQ_HEAD_INITIALIZER(due);
-    struct rpc_unary *call;
-    lock(channel);
-    uint64_t now_ms = clock_monotonic_ms();
-    uint64_t next_ms = UINT64_MAX;
-    channel->locked.armed_ms = UINT64_MAX;
-    TAILQ_CONCAT(&due, &channel->locked.ended, locked.link);
-    for (call = TAILQ_FIRST(&channel->locked.calls.calls); call != NULL;) {
-        struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
-        if (call->locked.deadline_ms <= now_ms) {
-            rpc_unary_table_claim(&channel->locked.calls, call);
-            rpc_unary_set_status(call, RPC_DEADLINE_EXCEEDED,
-                call->was_sent ? "no answer from %s within %u ms" : "no connection to %s within %u ms",
-                channel->url.text, call->timeout_ms);
-            TAILQ_INSERT_TAIL(&due, call, locked.link);
-        } else if (call->locked.deadline_ms < next_ms) {
-            next_ms = call->locked.deadline_ms;
-        }
-        call = next;
-    }
-    if (next_ms != UINT64_MAX) {
-        arm_locked(channel, next_ms);
-    }
-    unlock(channel);
-    complete_all(channel, &due);
-}
-
 void
 rpc_channel_wait(struct rpc_channel *channel, struct rpc_unary *call)
 {
@@ -205,22 +166,84 @@ rpc_channel_wait(struct rpc_channel *channel, struct rpc_unary *call)
 
 // ---- The connection ----
 
+// Hands a call's frame to the connection. On failure the call is as it was.
 static enum err
-on_peer(void *owner, enum sp_protocol peer, enum sp_protocol *own_out)
+send_locked(struct rpc_channel *channel, struct rpc_unary *call, const struct bytes *frame, struct bytes_view bulk)
 {
-    struct rpc_channel *channel = owner;
-    (void)own_out;
-    lock(channel);
-    channel->locked.has_peer = true;
-    unlock(channel);
-    return peer == SP_REP ? ERR_OK : ERR_PROTOCOL;
+    bytes_store_be32(frame->data, call->locked.id);
+    const struct bytes_view parts[] = {bytes_as_view(frame), bulk};
+    enum err err = rpc_connection_send_locked(&channel->connection, parts, bulk.size > 0 ? 2 : 1);
+    if (err == ERR_OK) {
+        call->locked.state = RPC_UNARY_SENT;
+        call->was_sent = true;
+    }
+    return err;
+}
+
+// Begins to connect, or has the timer do it as soon as the pause is over.
+static enum err
+connect_locked(struct rpc_channel *channel, uint64_t now_ms)
+{
+    enum err err = rpc_connection_connect_locked(&channel->connection, now_ms);
+    if (err == ERR_OK && channel->connection.locked.state == RPC_CONNECTION_BACKING_OFF) {
+        arm_locked(channel, channel->connection.locked.next_attempt_ms);
+    }
+    return err;
+}
+
+// Sees to it that the calls that wait get their connection.
+static void
+serve_waiting_locked(struct rpc_channel *channel, uint64_t now_ms, struct rpc_unary_list *ended)
+{
+    enum err err = connect_locked(channel, now_ms);
+    struct rpc_unary *call = err == ERR_OK ? NULL : TAILQ_FIRST(&channel->locked.calls.calls);
+    while (call != NULL) {
+        struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
+        if (call->locked.state == RPC_UNARY_WAITS) {
+            end_locked(channel, call, rpc_code_from_err(err), err_sentence(err), ended);
+        }
+        call = next;
+    }
+}
+
+// Sends a call that has waited, telling the server what is left of its time.
+static enum err
+send_late_locked(struct rpc_channel *channel, struct rpc_unary *call, uint64_t now_ms)
+{
+    uint64_t left_ms = call->locked.deadline_ms > now_ms ? call->locked.deadline_ms - now_ms : 1;
+    enum err err = rpc_unary_renew_frame(&call->locked.frame, (uint32_t)left_ms);
+    if (err == ERR_OK) {
+        err = send_locked(channel, call, &call->locked.frame, bytes_view_of(NULL, 0));
+    }
+    if (err == ERR_OK) {
+        bytes_free(&call->locked.frame);
+    }
+    return err;
 }
 
 static void
-on_message(void *owner, struct sp_message *message)
+on_ready_locked(void *owner, struct rpc_connection *connection, struct rpc_unary_list *ended)
 {
     struct rpc_channel *channel = owner;
-    delivering = channel;
+    uint64_t now_ms = clock_monotonic_ms();
+    struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
+    while (call != NULL && connection->locked.state == RPC_CONNECTION_READY) {
+        struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
+        enum err err = call->locked.state == RPC_UNARY_WAITS ? send_late_locked(channel, call, now_ms) : ERR_OK;
+        if (err != ERR_OK && err != ERR_CLOSED) { // else it goes on waiting
+            struct err_detail why = {0};
+            (void)err_fail(&why, err, "cannot send to %s: %s", connection->url.text, err_sentence(err));
+            end_locked(channel, call, rpc_code_from_err(err), why.message, ended);
+        }
+        call = next;
+    }
+}
+
+static void
+on_message(void *owner, struct rpc_connection *connection, struct sp_message *message)
+{
+    struct rpc_channel *channel = owner;
+    delivering = connection;
     if (message->data.size < sizeof(uint32_t)) {
         return; // belongs to nobody
     }
@@ -239,223 +262,142 @@ on_message(void *owner, struct sp_message *message)
 }
 
 static void
-on_batch_end(void *owner)
+on_batch_end(void *owner, struct rpc_connection *connection)
 {
-    struct rpc_channel *channel = owner;
+    (void)owner;
+    (void)connection;
     delivering = NULL;
-    lock(channel);
-    struct sp_pipe *pipe = channel->locked.pipe; // whose handler this is, so it stays
-    unlock(channel);
-    sp_pipe_flush(pipe);
 }
 
 static void
-explain_closed(const struct rpc_channel *channel, bool has_peer, enum err reason, struct err_detail *why)
-{
-    if (has_peer) {
-        (void)err_fail(why, reason, "the connection to %s was lost before the answer; the call may have been executed",
-            channel->url.text);
-    } else if (reason == ERR_PROTOCOL) {
-        (void)err_fail(why, reason, "what listens on %s is no fcd", channel->url.text);
-    } else if (reason == ERR_TIMEOUT) {
-        (void)err_fail(why, reason, "what listens on %s does not answer; is it an fcd?", channel->url.text);
-    } else {
-        (void)err_fail(why, reason, "%s closed the connection at once; it may be shutting down or have too many",
-            channel->url.text);
-    }
-}
-
-static void
-end_activity(struct rpc_channel *channel)
-{
-    lock(channel);
-    channel->locked.active--;
-    (void)pthread_cond_broadcast(&channel->quiet);
-    unlock(channel);
-}
-
-static enum err start_dial_locked(struct rpc_channel *channel);
-
-static void
-on_closed(void *owner, enum err reason)
+on_down_locked(void *owner, struct rpc_connection *connection, bool was_ready, struct rpc_unary_list *ended)
 {
     struct rpc_channel *channel = owner;
-    struct rpc_unary_list lost = TAILQ_HEAD_INITIALIZER(lost);
-    struct err_detail why = {0};
-    lock(channel);
-    struct sp_pipe *pipe = channel->locked.pipe;
-    explain_closed(channel, channel->locked.has_peer, reason, &why);
-    channel->locked.pipe = NULL;
-    rpc_unary_table_claim_sent(&channel->locked.calls, &lost);
-    // Calls that found the pipe closing have waited for this.
-    if (channel->locked.calls.count > 0 && start_dial_locked(channel) != ERR_OK) {
-        rpc_unary_table_claim_all(&channel->locked.calls, &lost);
-    }
-    unlock(channel);
-    set_status_of_all(&lost, RPC_UNAVAILABLE, why.message);
-    complete_all(channel, &lost);
-    sp_pipe_release(pipe);
-    end_activity(channel);
-}
-
-static const struct sp_pipe_handlers pipe_handlers = {
-    .on_peer = on_peer,
-    .on_message = on_message,
-    .on_batch_end = on_batch_end,
-    .on_closed = on_closed,
-};
-
-// Hands a call's frame to the pipe. On failure the call is as it was.
-static enum err
-send_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk)
-{
-    bytes_store_be32(frame->data, call->locked.id);
-    const struct bytes_view parts[] = {bytes_as_view(frame), bulk};
-    enum err err = sp_pipe_queue(channel->locked.pipe, parts, bulk.size > 0 ? 2 : 1);
-    if (err == ERR_OK) {
-        call->locked.state = RPC_UNARY_SENT;
-        call->was_sent = true;
-    }
-    return err;
-}
-
-// Sends what has waited for the connection; what cannot be sent goes to `failed`.
-static void
-send_waiting_locked(struct rpc_channel *channel, struct rpc_unary_list *failed)
-{
+    bool has_waiting = false;
     struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
-        enum err err = send_locked(channel, call, &call->locked.frame, bytes_view_of(NULL, 0));
-        if (err == ERR_OK) {
-            bytes_free(&call->locked.frame);
-        } else {
-            rpc_unary_table_claim(&channel->locked.calls, call);
-            rpc_unary_set_status(call, rpc_code_from_err(err), "cannot send to %s: %s", channel->url.text,
-                err_sentence(err));
-            TAILQ_INSERT_TAIL(failed, call, locked.link);
+        // After a loss those that wait have found the connection ending: they are worth an attempt.
+        bool is_over = call->locked.state == RPC_UNARY_SENT || (!was_ready && !call->is_waiting_for_ready);
+        if (is_over) {
+            end_locked(channel, call, RPC_UNAVAILABLE, connection->locked.cause.message, ended);
         }
+        has_waiting = has_waiting || !is_over;
         call = next;
+    }
+    if (has_waiting) {
+        serve_waiting_locked(channel, clock_monotonic_ms(), ended);
     }
 }
 
-static enum err
-open_pipe_locked(struct rpc_channel *channel, nng_stream *stream)
+static const struct rpc_connection_handlers connection_handlers = {
+    .on_ready_locked = on_ready_locked,
+    .on_message = on_message,
+    .on_batch_end = on_batch_end,
+    .on_down_locked = on_down_locked,
+    .complete_all = complete_all,
+};
+
+// ---- Time ----
+
+// Explains a deadline that has come.
+static void
+end_late_locked(struct rpc_channel *channel, struct rpc_unary *call, struct rpc_unary_list *ended)
 {
-    const struct sp_pipe_options options = {
-        .handlers = &pipe_handlers,
-        .owner = channel,
-        .max_message_bytes = RPC_MESSAGE_MAX_BYTES,
-        .handshake_timeout_ms = channel->connect_timeout_ms,
-        .is_ipc = channel->url.is_ipc,
-        .is_dialled = true,
-        .dialled_as = SP_REQ,
-    };
-    enum err err = sp_pipe_new(stream, &options, &channel->locked.pipe);
-    if (err == ERR_OK) {
-        channel->locked.has_peer = false;
-        channel->locked.active++;
+    const struct rpc_connection *connection = &channel->connection;
+    struct err_detail why = {0};
+    if (call->was_sent) {
+        (void)err_fail(&why, ERR_TIMEOUT, "no answer from %s within %u ms", connection->url.text, call->timeout_ms);
+    } else {
+        const char *cause = connection->locked.cause.message;
+        (void)err_fail(&why, ERR_TIMEOUT, "no connection to %s within %u ms%s%s", connection->url.text,
+            call->timeout_ms, cause[0] == '\0' ? "" : ": ", cause);
     }
-    return err;
+    end_locked(channel, call, RPC_DEADLINE_EXCEEDED, why.message, ended);
 }
 
 static void
-on_dialled(void *context, nng_stream *stream, int nng_error)
+on_timer(struct timer *timer)
 {
-    struct rpc_channel *channel = context;
-    struct rpc_unary_list failed = TAILQ_HEAD_INITIALIZER(failed);
-    struct sp_pipe *pipe = NULL;
-    enum err err = err_from_nng(nng_error);
+    struct rpc_channel *channel = (struct rpc_channel *)((char *)timer - offsetof(struct rpc_channel, timer));
+    struct rpc_unary_list due = TAILQ_HEAD_INITIALIZER(due);
+    struct rpc_unary *call;
     lock(channel);
-    channel->locked.dial = NULL;
-    if (stream != NULL && channel->locked.is_freeing) {
-        nng_stream_free(stream);
-    } else if (stream != NULL) {
-        err = open_pipe_locked(channel, stream);
+    uint64_t now_ms = clock_monotonic_ms();
+    uint64_t next_ms = UINT64_MAX;
+    bool has_waiting = false;
+    channel->locked.armed_ms = UINT64_MAX;
+    TAILQ_CONCAT(&due, &channel->locked.ended, locked.link);
+    for (call = TAILQ_FIRST(&channel->locked.calls.calls); call != NULL;) {
+        struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
+        if (call->locked.deadline_ms <= now_ms) {
+            end_late_locked(channel, call, &due);
+        } else {
+            next_ms = call->locked.deadline_ms < next_ms ? call->locked.deadline_ms : next_ms;
+            has_waiting = has_waiting || call->locked.state == RPC_UNARY_WAITS;
+        }
+        call = next;
     }
-    if (err == ERR_OK && channel->locked.pipe != NULL) {
-        send_waiting_locked(channel, &failed);
-        pipe = channel->locked.pipe;
-        sp_pipe_hold(pipe);
-    } else {
-        rpc_unary_table_claim_all(&channel->locked.calls, &failed);
+    if (next_ms != UINT64_MAX) {
+        arm_locked(channel, next_ms);
+    }
+    if (has_waiting) {
+        serve_waiting_locked(channel, now_ms, &due);
     }
     unlock(channel);
-    if (pipe != NULL) {
-        sp_pipe_start(pipe);
-        sp_pipe_release(pipe);
-    } else {
-        char message[ERR_DETAIL_MAX_BYTES];
-        (void)snprintf(message, sizeof message, "cannot connect to %s: %s; is fcd running there?", channel->url.text,
-            nng_error != 0 ? rpc_nng_explain(nng_error) : err_sentence(err));
-        set_status_of_all(&failed, RPC_UNAVAILABLE, message);
-    }
-    complete_all(channel, &failed);
-
-    end_activity(channel);
-}
-
-static enum err
-start_dial_locked(struct rpc_channel *channel)
-{
-    enum err err =
-        rpc_dial_start(&channel->url, channel->connect_timeout_ms, on_dialled, channel, &channel->locked.dial);
-    if (err == ERR_OK) {
-        channel->locked.active++;
-    }
-    return err;
+    complete_all(channel, &due);
 }
 
 // ---- Starting calls ----
 
-// Sends the call, or has it wait for a connection that is being made.
+// Sends the call, or has it wait for a connection.
 static enum err
-submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk)
+submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk,
+    uint64_t now_ms, struct err_detail *why)
 {
-    if (channel->locked.pipe != NULL) {
-        enum err err = send_locked(channel, call, frame, bulk);
-        if (err != ERR_CLOSED) {
-            return err;
+    const struct rpc_connection *connection = &channel->connection;
+    enum err err = channel->locked.is_freeing ? ERR_CANCELLED : send_locked(channel, call, frame, bulk);
+    if (err == ERR_CLOSED) { // not connected, or no longer
+        err = connect_locked(channel, now_ms);
+        if (err == ERR_OK && connection->locked.state == RPC_CONNECTION_BACKING_OFF && !call->is_waiting_for_ready) {
+            return err_fail(why, ERR_UNAVAILABLE, "%s; the next attempt is in %llu ms",
+                connection->locked.cause.message, (unsigned long long)(connection->locked.next_attempt_ms - now_ms));
         }
-        // It has begun to close: its on_closed connects again.
-    } else if (channel->locked.dial == NULL) {
-        enum err err = start_dial_locked(channel);
-        if (err != ERR_OK) {
-            return err;
+        if (err == ERR_OK) {
+            err = bytes_append(frame, bulk);
+        }
+        if (err == ERR_OK) {
+            call->locked.state = RPC_UNARY_WAITS;
+            call->locked.frame = *frame;
+            *frame = (struct bytes){0}; // transferred
         }
     }
-    enum err err = bytes_append(frame, bulk);
-    if (err != ERR_OK) {
-        return err;
-    }
-    call->locked.state = RPC_UNARY_WAITS;
-    call->locked.frame = *frame;
-    *frame = (struct bytes){0}; // transferred
-    return ERR_OK;
+    return err == ERR_OK ? ERR_OK
+                         : err_fail(why, err, "cannot send to %s: %s", connection->url.text, err_sentence(err));
 }
 
 void
 rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk)
 {
     struct sp_pipe *pipe = NULL;
+    struct err_detail why = {0};
     uint64_t now_ms = clock_monotonic_ms();
     lock(channel);
     call->locked.deadline_ms = now_ms + call->timeout_ms;
     rpc_unary_table_insert(&channel->locked.calls, call);
-    enum err err = channel->locked.is_freeing ? ERR_CANCELLED : submit_locked(channel, call, frame, bulk);
+    enum err err = submit_locked(channel, call, frame, bulk, now_ms, &why);
     if (err != ERR_OK) {
         rpc_unary_table_claim(&channel->locked.calls, call);
     } else {
         arm_locked(channel, call->locked.deadline_ms);
-        if (channel->locked.pipe != NULL && delivering != channel) {
-            pipe = channel->locked.pipe;
+        if (call->locked.state == RPC_UNARY_SENT && delivering != &channel->connection) {
+            pipe = channel->connection.locked.pipe;
             sp_pipe_hold(pipe);
         }
     }
     unlock(channel);
     if (err != ERR_OK) {
-        rpc_unary_set_status(call, rpc_code_from_err(err), "cannot send to %s: %s", channel->url.text,
-            err_sentence(err));
+        rpc_unary_set_status(call, rpc_code_from_err(err), "%s", why.message);
         rpc_channel_reject(channel, call);
     }
     if (pipe != NULL) {
@@ -492,7 +434,26 @@ rpc_channel_copy_token(struct rpc_channel *channel, char token_out[RPC_TOKEN_MAX
 const char *
 rpc_channel_url(const struct rpc_channel *channel)
 {
-    return channel->url.text;
+    return channel->connection.url.text;
+}
+
+static enum err
+set_up_connection(struct rpc_channel *channel, const struct rpc_channel_options *options, struct err_detail *why)
+{
+    struct rpc_connection *connection = &channel->connection;
+    struct rpc_url *url = &connection->url;
+    enum err err = rpc_url_parse(options->url, url, why);
+    if (err == ERR_OK && !url->is_ipc && (url->port == 0 || url->host[0] == '\0' || url->host[0] == '*')) {
+        err = err_fail(why, ERR_INVALID, "\"%s\" names no server to connect to", url->text);
+    }
+    connection->handlers = &connection_handlers;
+    connection->owner = channel;
+    connection->mutex = &channel->mutex;
+    connection->quiet = &channel->quiet;
+    connection->connect_timeout_ms =
+        options->connect_timeout_ms == 0 ? (unsigned)CONNECT_TIMEOUT_DEFAULT_MS : options->connect_timeout_ms;
+    connection->locked.backoff.longest_ms = options->longest_backoff_ms;
+    return err;
 }
 
 enum err
@@ -502,13 +463,8 @@ rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **
     if (channel == NULL) {
         return ERR_NO_MEMORY;
     }
-    enum err err = rpc_url_parse(options->url, &channel->url, why);
+    enum err err = set_up_connection(channel, options, why);
     if (err != ERR_OK) {
-        goto fail;
-    }
-    if (!channel->url.is_ipc &&
-        (channel->url.port == 0 || channel->url.host[0] == '\0' || channel->url.host[0] == '*')) {
-        err = err_fail(why, ERR_INVALID, "\"%s\" names no server to connect to", channel->url.text);
         goto fail;
     }
     err = ERR_NO_MEMORY;
@@ -518,8 +474,6 @@ rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **
     }
     (void)pthread_mutex_init(&channel->mutex, NULL);
     (void)pthread_cond_init(&channel->quiet, NULL);
-    channel->connect_timeout_ms =
-        options->connect_timeout_ms == 0 ? (unsigned)CONNECT_TIMEOUT_DEFAULT_MS : options->connect_timeout_ms;
     channel->timer.on_expiry = on_timer;
     TAILQ_INIT(&channel->locked.ended);
     channel->locked.armed_ms = UINT64_MAX;
@@ -542,19 +496,16 @@ rpc_channel_free(struct rpc_channel **channel_in)
     }
     lock(channel);
     channel->locked.is_freeing = true;
-    rpc_unary_table_claim_all(&channel->locked.calls, &cancelled);
-    if (channel->locked.dial != NULL) {
-        rpc_dial_cancel(channel->locked.dial);
+    struct rpc_unary *call;
+    while ((call = TAILQ_FIRST(&channel->locked.calls.calls)) != NULL) {
+        end_locked(channel, call, RPC_CANCELLED, err_sentence(ERR_CANCELLED), &cancelled);
     }
-    if (channel->locked.pipe != NULL) {
-        sp_pipe_close(channel->locked.pipe, 0);
-    }
+    rpc_connection_close_locked(&channel->connection);
     unlock(channel);
-    set_status_of_all(&cancelled, RPC_CANCELLED, err_sentence(ERR_CANCELLED));
     complete_all(channel, &cancelled);
 
     lock(channel);
-    while (channel->locked.active > 0) {
+    while (channel->connection.locked.active > 0) {
         (void)pthread_cond_wait(&channel->quiet, &channel->mutex);
     }
     unlock(channel);

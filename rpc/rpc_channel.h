@@ -1,5 +1,10 @@
 // The client's side: a channel to one server, and calls on it.
 //
+// The channel connects when a call needs it. While that fails it pauses between attempts, first for 100 ms, then each
+// time 1.6 times as long, plus or minus a fifth. A call that comes in a pause fails at once with UNAVAILABLE, naming
+// the address, the cause and when the next attempt is due; one that is waiting for ready (see below) waits for a
+// connection within its deadline. After a connection was lost the next call connects at once.
+//
 // Calls are made with protobuf-c's generated functions on a struct rpc_unary, which is a ProtobufCService:
 //
 //     struct rpc_unary call;
@@ -31,10 +36,10 @@ struct rpc_channel;
 struct rpc_channel_options {
     const char *url;             // tcp://HOST:PORT or ipc://PATH; copied
     unsigned connect_timeout_ms; // 0: 5,000
+    uint32_t longest_backoff_ms; // between attempts to connect; 0: 30,000
 };
 
-// rpc_channel_new checks the URL (ERR_INVALID) and opens nothing yet: the first call connects, and so does the first
-// after a connection was lost. Any thread may use a channel.
+// rpc_channel_new checks the URL (ERR_INVALID) and opens nothing yet. Any thread may use a channel.
 enum err rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **out,
     struct err_detail *why) ERR_CHECKED;
 
@@ -44,8 +49,8 @@ enum err rpc_channel_set_token(struct rpc_channel *channel, const char *token) E
 
 const char *rpc_channel_url(const struct rpc_channel *channel);
 
-// rpc_channel_free cancels the calls in flight, which complete with CANCELLED, and waits for their callbacks. Not from
-// one of them.
+// rpc_channel_free cancels the calls in flight, which complete with CANCELLED, and waits for their callbacks. At any
+// time, also while it connects or pauses; not from one of the callbacks.
 void rpc_channel_free(struct rpc_channel **channel);
 
 struct rpc_unary;
@@ -62,6 +67,7 @@ struct rpc_unary {
     // Public, before the start.
     uint32_t timeout_ms;                      // RPC_TIMEOUT_DEFAULT_MS
     uint8_t request_id[RPC_REQUEST_ID_BYTES]; // random; set it to repeat an earlier call
+    bool is_waiting_for_ready;                // has it wait while the server cannot be reached, rather than fail
     rpc_unary_done_fn *on_done;               // NULL: somebody calls rpc_unary_wait
     void *context;                            // the caller's
 

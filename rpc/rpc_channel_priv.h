@@ -36,6 +36,10 @@ void rpc_channel_copy_token(struct rpc_channel *channel, char token_out[RPC_TOKE
 void rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+// rpc_unary_renew_frame writes what is left of a call's time into its frame (4 bytes for the request id in front), for
+// one that is sent later than it was made. On failure the frame is as it was.
+enum err rpc_unary_renew_frame(struct bytes *frame, uint32_t timeout_ms) ERR_CHECKED;
+
 // rpc_unary_take_answer fills status and response of a claimed call from a frame. When `large` is not NULL it holds the
 // frame, and may be taken.
 void rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view frame, struct bytes *large);

@@ -16,6 +16,7 @@ enum {
     REQUEST_ID_BYTES = 4,                   // in front of the frame, of the SP protocol
     FIRST_FRAME_BYTES = 256,                // most frames fit
     METHOD_MAX_BYTES = 256,                 // with its NUL
+    VARINT_MAX_BYTES = 5,                   // of 32 bits
     RESPONSE_HEADER_MAX_BYTES = 128 * 1024, // unpacked
 };
 
@@ -87,6 +88,39 @@ start(struct rpc_unary *call, const struct request *request)
         rpc_channel_reject(call->channel, call);
     }
     bytes_free(&frame);
+}
+
+enum err
+rpc_unary_renew_frame(struct bytes *frame, uint32_t timeout_ms)
+{
+    struct rpc_frame parsed;
+    struct bytes renewed = {0};
+    Fc__Rpc__V1__RequestHeader *header = NULL;
+    enum err err =
+        rpc_frame_parse(bytes_view_of(frame->data + REQUEST_ID_BYTES, frame->size - REQUEST_ID_BYTES), &parsed);
+    if (err != ERR_OK) {
+        return err;
+    }
+    header = fc__rpc__v1__request_header__unpack(NULL, parsed.header.size, parsed.header.data);
+    err = header == NULL ? ERR_NO_MEMORY : bytes_reserve(&renewed, frame->size + VARINT_MAX_BYTES);
+    if (err == ERR_OK) {
+        header->timeout_ms = timeout_ms;
+        err = bytes_append(&renewed, bytes_view_of(frame->data, REQUEST_ID_BYTES));
+    }
+    if (err == ERR_OK) {
+        err = rpc_frame_append_encoded(&renewed, 0, &header->base, parsed.message);
+    }
+    if (header != NULL) {
+        digest_wipe(header->token, strlen(header->token));
+        fc__rpc__v1__request_header__free_unpacked(header, NULL);
+    }
+    if (err == ERR_OK) {
+        bytes_free(frame);
+        *frame = renewed;
+    } else {
+        bytes_free(&renewed);
+    }
+    return err;
 }
 
 static void

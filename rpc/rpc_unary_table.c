@@ -94,27 +94,3 @@ rpc_unary_table_claim(struct rpc_unary_table *table, struct rpc_unary *call)
     call->locked.state = RPC_UNARY_CLAIMED;
     bytes_free(&call->locked.frame);
 }
-
-void
-rpc_unary_table_claim_sent(struct rpc_unary_table *table, struct rpc_unary_list *claimed)
-{
-    struct rpc_unary *call = TAILQ_FIRST(&table->calls);
-    while (call != NULL) {
-        struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
-        if (call->locked.state == RPC_UNARY_SENT) {
-            rpc_unary_table_claim(table, call);
-            TAILQ_INSERT_TAIL(claimed, call, locked.link);
-        }
-        call = next;
-    }
-}
-
-void
-rpc_unary_table_claim_all(struct rpc_unary_table *table, struct rpc_unary_list *claimed)
-{
-    struct rpc_unary *call;
-    while ((call = TAILQ_FIRST(&table->calls)) != NULL) {
-        rpc_unary_table_claim(table, call);
-        TAILQ_INSERT_TAIL(claimed, call, locked.link);
-    }
-}

@@ -33,8 +33,4 @@ struct rpc_unary *rpc_unary_table_find(const struct rpc_unary_table *table, uint
 // rpc_unary_table_claim takes a call out: whoever does that completes it.
 void rpc_unary_table_claim(struct rpc_unary_table *table, struct rpc_unary *call);
 
-// rpc_unary_table_claim_all moves calls to the end of `claimed`: those that were handed to a connection, or all.
-void rpc_unary_table_claim_sent(struct rpc_unary_table *table, struct rpc_unary_list *claimed);
-void rpc_unary_table_claim_all(struct rpc_unary_table *table, struct rpc_unary_list *claimed);
-
 #endif

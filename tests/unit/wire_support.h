@@ -117,8 +117,9 @@ wire_connect_ipc(const char *path)
     return fd;
 }
 
+// wire_bind_tcp takes a port that refuses connections until listen().
 static inline int
-wire_listen_tcp(uint16_t *port_out)
+wire_bind_tcp(uint16_t *port_out)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -127,9 +128,16 @@ wire_listen_tcp(uint16_t *port_out)
     assert_true(fd >= 0);
     wire_set_limits(fd);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(listen(fd, 128), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
     *port_out = ntohs(address.sin_port);
+    return fd;
+}
+
+static inline int
+wire_listen_tcp(uint16_t *port_out)
+{
+    int fd = wire_bind_tcp(port_out);
+    assert_int_equal(listen(fd, 128), 0);
     return fd;
 }
 

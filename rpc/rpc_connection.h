@@ -1,0 +1,80 @@
+// For rpc_channel.c: the connection to one address. It is made when it is asked for, and made again after it was lost,
+// with growing pauses while that fails.
+//
+// The mutex is the owner's. It guards the `locked` part, is held by those who call functions that end in _locked, and
+// by the connection when it calls handlers that do.
+#ifndef RPC_CONNECTION_H
+#define RPC_CONNECTION_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "rpc/rpc_backoff.h"
+#include "rpc/rpc_dial.h"
+#include "rpc/rpc_nng.h"
+#include "rpc/rpc_unary_table.h"
+#include "rpc/sp_pipe.h"
+
+struct rpc_connection;
+
+enum rpc_connection_state {
+    RPC_CONNECTION_IDLE,        // connects at once when it is asked to
+    RPC_CONNECTION_CONNECTING,  // until the server has shaken hands
+    RPC_CONNECTION_READY,       // calls can be sent
+    RPC_CONNECTION_ENDING,      // was ready and is lost; on_down_locked comes
+    RPC_CONNECTION_BACKING_OFF, // the last attempt has failed; the next one begins at next_attempt_ms or later
+};
+
+// The handlers run on nng's threads. Those that are given a list may put calls there that have ended; the connection
+// hands them to complete_all once it has given up the lock.
+struct rpc_connection_handlers {
+    void (*on_ready_locked)(void *owner, struct rpc_connection *connection, struct rpc_unary_list *ended);
+    void (*on_message)(void *owner, struct rpc_connection *connection, struct sp_message *message);
+    void (*on_batch_end)(void *owner, struct rpc_connection *connection);
+    // An attempt has failed, or a connection that was ready is lost: locked.cause says why. The connection is backing
+    // off or idle.
+    void (
+        *on_down_locked)(void *owner, struct rpc_connection *connection, bool was_ready, struct rpc_unary_list *ended);
+    void (*complete_all)(void *owner, struct rpc_unary_list *ended);
+};
+
+struct rpc_connection {
+    // Immutable after they were set by the owner.
+    const struct rpc_connection_handlers *handlers;
+    void *owner;
+    pthread_mutex_t *mutex;
+    pthread_cond_t *quiet; // signalled when `active` falls
+    struct rpc_url url;
+    unsigned connect_timeout_ms;
+
+    struct {
+        enum rpc_connection_state state;
+        bool is_closing; // for good
+        // At most one of the two.
+        struct rpc_dial *dial;
+        struct sp_pipe *pipe;
+        unsigned active; // attempts and pipes whose last callback has not returned
+        struct rpc_backoff backoff;
+        uint64_t next_attempt_ms;
+        struct err_detail cause; // why it is not connected, once it has failed
+    } locked;
+};
+
+// rpc_connection_is_due_locked: asked to connect it would try now.
+bool rpc_connection_is_due_locked(const struct rpc_connection *connection, uint64_t now_ms);
+
+// rpc_connection_connect_locked begins an attempt when one is due, else does nothing. ERR_NO_MEMORY and the like.
+enum err rpc_connection_connect_locked(struct rpc_connection *connection, uint64_t now_ms) ERR_CHECKED;
+
+// rpc_connection_send_locked queues a message on a connection that is ready; the caller flushes the pipe. ERR_CLOSED:
+// it is ready no longer.
+enum err rpc_connection_send_locked(struct rpc_connection *connection, const struct bytes_view *parts,
+    size_t part_count) ERR_CHECKED;
+
+// rpc_connection_close_locked ends it for good. The owner waits until `active` is 0 before it frees the memory.
+void rpc_connection_close_locked(struct rpc_connection *connection);
+
+#endif

@@ -28,6 +28,12 @@ log_set_level(enum log_level level)
     atomic_store(&lowest_level, (int)level);
 }
 
+bool
+log_is_on(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&lowest_level, memory_order_relaxed);
+}
+
 enum err
 log_level_from_text(const char *text, enum log_level *level_out)
 {
@@ -69,7 +75,7 @@ append(struct line *line, const char *text, bool is_quoted)
 void
 log_write(enum log_level level, const char *id, const char *context, const char *format, ...)
 {
-    if ((int)level > atomic_load_explicit(&lowest_level, memory_order_relaxed)) {
+    if (!log_is_on(level)) {
         return;
     }
     char sentence[LINE_MAX_BYTES];

@@ -6,6 +6,8 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 enum log_level {
@@ -17,6 +19,9 @@ enum log_level {
 
 // log_set_level drops lines below it from now on. LOG_INFO at the start.
 void log_set_level(enum log_level level);
+
+// log_is_on says whether lines of this level are written, for when it would cost something to make one.
+bool log_is_on(enum log_level level);
 
 // log_level_from_text reads "error", "warn", "info" or "debug".
 enum err log_level_from_text(const char *text, enum log_level *level_out) ERR_CHECKED;

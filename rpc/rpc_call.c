@@ -15,11 +15,13 @@
 #include "rpc/rpc_frame.h"
 #include "rpc/rpc_message.h"
 #include "rpc/rpc_server_priv.h"
+#include "rpc/rpc_stats_priv.h"
 #include "rpc/rpc_status.h"
 
 #include "fc/rpc/v1/rpc.pb-c.h"
 
 enum {
+    US_PER_MS = 1000,
     WORD_BYTES = 4,
     WORD_LAST_BIT = 0x80, // in the first byte of the request id, and of no hop before it
 };
@@ -52,7 +54,7 @@ rpc_call_find_route(struct bytes_view data)
 
 enum err
 rpc_call_new(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, struct bytes *large,
-    uint64_t arrived_ms, struct rpc_call **out)
+    uint64_t arrived_us, struct rpc_call **out)
 {
     size_t copied_bytes = large == NULL ? data.size : 0;
     struct rpc_call *call = malloc(sizeof(*call) + copied_bytes);
@@ -74,7 +76,9 @@ rpc_call_new(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, 
     call->peer = peer;
     call->route = bytes_view_of(held, route_bytes);
     call->frame = bytes_view_of(held + route_bytes, data.size - route_bytes);
-    call->deadline_ms = arrived_ms;
+    call->method = NULL;
+    call->arrived_us = arrived_us;
+    call->deadline_ms = arrived_us / US_PER_MS;
     call->request_id = bytes_view_of(NULL, 0);
     call->has_identity = false;
     arena_init(&call->arena, rpc_message_arena_limit(call->frame.size));
@@ -148,37 +152,50 @@ is_answered_already(const struct rpc_call *call)
     return is_twice;
 }
 
-// send_frame packs a frame and queues it behind its route. The caller's buffer is used for packing only; bulk goes to
-// the transport from where the handler has it.
-static enum err
-send_frame(struct rpc_peer *peer, struct bytes_view route, const Fc__Rpc__V1__ResponseHeader *header,
-    const ProtobufCMessage *message, struct bytes *buffer, bool is_last, bool *can_go_on_out)
+// send_frame queues a frame behind its route; bulk goes to the transport from where the handler has it. Returns as
+// rpc_peer_send.
+static bool
+send_frame(struct rpc_peer *peer, struct bytes_view route, const struct bytes *frame, struct bytes_view bulk,
+    bool is_last)
 {
-    bytes_clear(buffer);
-    struct bytes_view bulk;
-    enum err err = rpc_frame_append(buffer, 0, &header->base, message, &bulk);
-    if (err != ERR_OK) {
-        return err;
-    }
-    const struct bytes_view parts[] = {route, bytes_as_view(buffer), bulk};
-    *can_go_on_out = rpc_peer_send(peer, parts, sizeof(parts) / sizeof(parts[0]), is_last);
-    return ERR_OK;
+    const struct bytes_view parts[] = {route, bytes_as_view(frame), bulk};
+    return rpc_peer_send(peer, parts, sizeof(parts) / sizeof(parts[0]), is_last);
 }
 
-// respond sends the reply of a call; inside a batch without flushing, since the batch does that at its end.
-static enum err
-respond(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const ProtobufCMessage *message)
+// batch_of returns the batch on this thread if the call is answered inside it, else NULL.
+static struct rpc_batch *
+batch_of(const struct rpc_call *call)
 {
-    struct rpc_batch *batch = batch_here;
-    bool can_go_on = true;
-    if (batch != NULL && batch->peer == call->peer) {
-        enum err err = send_frame(call->peer, call->route, header, message, &batch->reply, false, &can_go_on);
-        batch->is_stopped = batch->is_stopped || !can_go_on;
-        return err;
+    return batch_here != NULL && batch_here->peer == call->peer ? batch_here : NULL;
+}
+
+static void
+account(const struct rpc_call *call, enum rpc_code code, uint64_t now_us)
+{
+    const struct rpc_batch *batch = batch_of(call);
+    rpc_call_account(call, code, now_us, batch != NULL ? batch->stats_writer : RPC_STATS_SHARED);
+}
+
+// respond sends the reply of a call; inside a batch without flushing, since the batch does that at its end. When the
+// reply cannot be made the call has not been accounted for.
+static enum err
+respond(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const ProtobufCMessage *message,
+    uint64_t now_us)
+{
+    struct rpc_batch *batch = batch_of(call);
+    struct bytes own = {0};
+    struct bytes *frame = batch != NULL ? &batch->reply : &own;
+    struct bytes_view bulk;
+    bytes_clear(frame);
+    enum err err = rpc_frame_append(frame, 0, &header->base, message, &bulk);
+    if (err == ERR_OK) {
+        account(call, (enum rpc_code)header->code, now_us);
+        bool can_go_on = send_frame(call->peer, call->route, frame, bulk, batch == NULL);
+        if (batch != NULL) {
+            batch->is_stopped = batch->is_stopped || !can_go_on;
+        }
     }
-    struct bytes buffer = {0};
-    enum err err = send_frame(call->peer, call->route, header, message, &buffer, true, &can_go_on);
-    bytes_free(&buffer);
+    bytes_free(&own);
     return err;
 }
 
@@ -242,9 +259,13 @@ rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err code, c
 {
     struct failure failure;
     struct bytes buffer = {0};
+    struct bytes_view bulk;
     bool can_go_on = true;
     build_failure(&failure, code, message, NULL, 0);
-    if (send_frame(peer, route, &failure.header, NULL, &buffer, false, &can_go_on) != ERR_OK) {
+    rpc_stats_count_refusal(peer->server->stats.unknown_method, (enum rpc_code)failure.header.code);
+    if (rpc_frame_append(&buffer, 0, &failure.header.base, NULL, &bulk) == ERR_OK) {
+        can_go_on = send_frame(peer, route, &buffer, bulk, false);
+    } else {
         // Without memory for a reply of some bytes, the caller had better learn it from the connection.
         rpc_peer_close(peer, 0);
     }
@@ -257,8 +278,10 @@ rpc_call_fail_now(struct rpc_call *call, enum err code, const char *message, con
     uint32_t retry_after_ms)
 {
     struct failure failure;
+    uint64_t now_us = clock_monotonic_us();
     build_failure(&failure, code, message, reason, retry_after_ms);
-    if (respond(call, &failure.header, NULL) != ERR_OK) {
+    if (respond(call, &failure.header, NULL, now_us) != ERR_OK) {
+        account(call, (enum rpc_code)failure.header.code, now_us);
         rpc_peer_close(call->peer, 0);
     }
     rpc_call_end(call);
@@ -306,7 +329,8 @@ rpc_call_answer(const ProtobufCMessage *response, void *closure_data)
     if (is_answered_already(call)) {
         return;
     }
-    if (rpc_call_is_late(call)) {
+    uint64_t now_us = clock_monotonic_us();
+    if (now_us / US_PER_MS >= call->deadline_ms) {
         fail_late(call);
         return;
     }
@@ -316,7 +340,7 @@ rpc_call_answer(const ProtobufCMessage *response, void *closure_data)
         return;
     }
     static const Fc__Rpc__V1__ResponseHeader ok = FC__RPC__V1__RESPONSE_HEADER__INIT;
-    enum err err = respond(call, &ok, response);
+    enum err err = respond(call, &ok, response, now_us);
     if (err != ERR_OK) {
         log_error("RPC-REPLY-UNSENDABLE", NULL, "a response of %s: %s", call->method->name, err_sentence(err));
         rpc_call_fail_now(call, ERR_INTERNAL, "the response cannot be sent, because it is too large or memory is short",

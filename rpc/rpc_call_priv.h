@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "rpc/rpc_call.h"
+#include "rpc/rpc_status.h"
 
 struct rpc_method;
 struct rpc_peer;
@@ -23,11 +24,12 @@ enum {
 struct rpc_call {
     STAILQ_ENTRY(rpc_call) link;
     struct rpc_peer *peer;           // a reference, once it is waiting
-    const struct rpc_method *method; // once it has been found
+    const struct rpc_method *method; // NULL until it has been found
     struct bytes_view route;         // what goes back in front of the reply: hops and request id
     struct bytes_view frame;
-    struct bytes large;   // holds both when they are large
-    size_t held_bytes;    // what it counts for in received_bytes
+    struct bytes large; // holds both when they are large
+    size_t held_bytes;  // what it counts for in received_bytes
+    uint64_t arrived_us;
     uint64_t deadline_ms; // when it arrived, until its header has been read
     struct bytes_view request_id;
     struct arena arena; // header and request
@@ -54,7 +56,8 @@ struct rpc_batch {
     size_t ended_calls;
     size_t ended_bytes;
     struct rpc_token_cache token;
-    struct bytes reply; // kept for its memory
+    struct bytes reply;    // kept for its memory
+    unsigned stats_writer; // the worker's number
 };
 
 // rpc_call_find_route says how many bytes of a REQ peer's message come before the frame: words until one has the high
@@ -63,7 +66,7 @@ size_t rpc_call_find_route(struct bytes_view data);
 
 // rpc_call_new copies data, or takes it when `large` holds it. ERR_NO_MEMORY.
 enum err rpc_call_new(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, struct bytes *large,
-    uint64_t arrived_ms, struct rpc_call **out) ERR_CHECKED;
+    uint64_t arrived_us, struct rpc_call **out) ERR_CHECKED;
 
 // rpc_call_free frees the memory and settles nothing.
 void rpc_call_free(struct rpc_call *call);
@@ -83,6 +86,10 @@ bool rpc_call_is_late(const struct rpc_call *call);
 
 // rpc_call_run checks a call and runs its handler, or refuses it.
 void rpc_call_run(struct rpc_batch *batch, struct rpc_call *call);
+
+// rpc_call_account counts a call and writes it to the log, when its reply is ready and before it leaves. Once for each
+// call that is answered. stats_writer: the batch's, or RPC_STATS_SHARED.
+void rpc_call_account(const struct rpc_call *call, enum rpc_code code, uint64_t now_us, unsigned stats_writer);
 
 // rpc_call_refuse answers a message that never became a call. Returns as rpc_peer_send.
 bool rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err code, const char *message);

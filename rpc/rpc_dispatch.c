@@ -1,16 +1,33 @@
-// From a received call to its handler: every check that comes before it.
+// What happens to a call around its handler, in this order:
+//
+//     before    read_frame      is it a frame, and its header one of ours
+//               find_method     which method it means; from here on it is counted under that method's name
+//               authenticate    whose token it carries, when the method asks for one
+//               check_access    whether they may
+//               check_size      whether the request is as large as the method takes
+//               set_deadline    whether its caller still waits
+//               read_request    is it a request of the method
+//     handler   the service's; it answers now or later, on any thread (rpc_call_answer, rpc_call_fail)
+//     after     rpc_call_account, when the reply is ready and before it leaves: statistics, access log
+//
+// The first that refuses ends the call with its status, and what comes after sees that too. What is refused even
+// before it becomes a call, for the limits on calls in flight, rpc_peer_receive sees to.
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "rpc/rpc_frame.h"
 #include "rpc/rpc_message.h"
 #include "rpc/rpc_server_priv.h"
+#include "rpc/rpc_stats_priv.h"
 
 #include "fc/rpc/v1/rpc.pb-c.h"
 
 enum {
     METHOD_NAME_MAX_BYTES = 255,
+    LOG_CONTEXT_MAX_BYTES = 768, // the names of a method and a user, and an address
 };
 
 static enum err
@@ -60,7 +77,11 @@ read_frame(struct rpc_call *call, struct rpc_frame *frame, Fc__Rpc__V1__RequestH
         return err;
     }
     *header_out = (Fc__Rpc__V1__RequestHeader *)header;
-    return check_header(*header_out, why);
+    err = check_header(*header_out, why);
+    if (err == ERR_OK) {
+        call->request_id = bytes_view_of((*header_out)->request_id.data, (*header_out)->request_id.len);
+    }
+    return err;
 }
 
 static enum err
@@ -85,9 +106,9 @@ find_method(struct rpc_call *call, const char *name, struct err_detail *why)
     return err_fail(why, ERR_UNIMPLEMENTED, "this server has no service \"%.*s\"", (int)service.size, name);
 }
 
-// authenticate asks whose token it is, unless the peer's last call carried the same one.
+// find_identity asks whose token it is, unless the peer's last call carried the same one.
 static enum err
-authenticate(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view token, struct err_detail *why)
+find_identity(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view token, struct err_detail *why)
 {
     struct rpc_server *server = call->peer->server;
     struct rpc_token_cache *known = &batch->token;
@@ -121,21 +142,32 @@ authenticate(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view t
 }
 
 static enum err
-check_rule(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view token, size_t request_bytes,
-    struct err_detail *why)
+authenticate(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view token, struct err_detail *why)
 {
-    const struct rpc_method *method = call->method;
-    if (method->access != RPC_ACCESS_PUBLIC) {
-        enum err err = authenticate(call, batch, token, why);
-        if (err != ERR_OK) {
-            return err;
-        }
+    if (call->method->access == RPC_ACCESS_PUBLIC) {
+        return ERR_OK;
+    }
+    enum err err = find_identity(call, batch, token, why);
+    if (err == ERR_OK) {
         call->identity = batch->token.identity;
         call->has_identity = true;
     }
-    if (method->access == RPC_ACCESS_ADMIN && !call->identity.is_admin) {
-        return err_fail(why, ERR_DENIED, "%s is for administrators", method->name);
+    return err;
+}
+
+static enum err
+check_access(const struct rpc_call *call, struct err_detail *why)
+{
+    if (call->method->access == RPC_ACCESS_ADMIN && !call->identity.is_admin) {
+        return err_fail(why, ERR_DENIED, "%s is for administrators", call->method->name);
     }
+    return ERR_OK;
+}
+
+static enum err
+check_size(const struct rpc_call *call, size_t request_bytes, struct err_detail *why)
+{
+    const struct rpc_method *method = call->method;
     if (request_bytes > method->max_request_bytes) {
         return err_fail(why, ERR_TOO_BIG, "a request of %s has at most %zu bytes, and this one %zu", method->name,
             method->max_request_bytes, request_bytes);
@@ -159,30 +191,59 @@ set_deadline(struct rpc_call *call, uint32_t timeout_ms, struct err_detail *why)
     return ERR_OK;
 }
 
-// prepare makes every check that comes before a handler, in the order that rpc_server.h promises.
 static enum err
-prepare(struct rpc_call *call, struct rpc_batch *batch, ProtobufCMessage **request_out, struct err_detail *why)
+read_request(struct rpc_call *call, struct bytes_view message, ProtobufCMessage **request_out, struct err_detail *why)
+{
+    return rpc_message_unpack(call->method->input, message, &call->arena, request_out, why);
+}
+
+static enum err
+before_handler(struct rpc_call *call, struct rpc_batch *batch, ProtobufCMessage **request_out, struct err_detail *why)
 {
     struct rpc_frame frame;
     Fc__Rpc__V1__RequestHeader *header = NULL;
     enum err err = read_frame(call, &frame, &header, why);
-    if (err != ERR_OK) {
-        return err;
+    if (err == ERR_OK) {
+        err = find_method(call, header->method, why);
     }
-    call->request_id = bytes_view_of(header->request_id.data, header->request_id.len);
-    err = find_method(call, header->method, why);
-    if (err != ERR_OK) {
-        return err;
+    if (err == ERR_OK) {
+        err = authenticate(call, batch, bytes_view_of_text(header->token), why);
     }
-    err = check_rule(call, batch, bytes_view_of_text(header->token), frame.message.size, why);
-    if (err != ERR_OK) {
-        return err;
+    if (err == ERR_OK) {
+        err = check_access(call, why);
     }
-    err = set_deadline(call, header->timeout_ms, why);
-    if (err != ERR_OK) {
-        return err;
+    if (err == ERR_OK) {
+        err = check_size(call, frame.message.size, why);
     }
-    return rpc_message_unpack_in_place(call->method->input, frame.message, &call->arena, request_out, why);
+    if (err == ERR_OK) {
+        err = set_deadline(call, header->timeout_ms, why);
+    }
+    if (err == ERR_OK) {
+        err = read_request(call, frame.message, request_out, why);
+    }
+    return err;
+}
+
+static void
+write_access_log(const struct rpc_call *call, enum rpc_code code, uint64_t took_us)
+{
+    char context[LOG_CONTEXT_MAX_BYTES];
+    (void)snprintf(context, sizeof(context), "peer=%s user=%s method=%s code=%s duration_us=%" PRIu64,
+        call->peer->address, call->has_identity ? call->identity.subject_name : "-",
+        call->method != NULL ? call->method->name : RPC_STATS_UNKNOWN_METHOD, rpc_code_name(code), took_us);
+    log_debug("RPC-CALL", context, "%s", code == RPC_OK ? "answered" : "answered with an error");
+}
+
+void
+rpc_call_account(const struct rpc_call *call, enum rpc_code code, uint64_t now_us, unsigned stats_writer)
+{
+    const struct rpc_method *method = call->method;
+    struct rpc_stats_cell *cells = method != NULL ? method->cells : call->peer->server->stats.unknown_method;
+    uint64_t took_us = now_us - call->arrived_us;
+    rpc_stats_count_call(cells, stats_writer, code, took_us);
+    if (log_is_on(LOG_DEBUG)) {
+        write_access_log(call, code, took_us);
+    }
 }
 
 void
@@ -194,9 +255,10 @@ rpc_call_run(struct rpc_batch *batch, struct rpc_call *call)
     batch->current = call;
     batch->is_current_answered = false;
     if (atomic_load_explicit(&call->peer->is_closed, memory_order_acquire)) {
+        atomic_fetch_add_explicit(&call->peer->server->stats.dropped_calls, 1, memory_order_relaxed);
         rpc_call_end(call);
     } else {
-        enum err err = prepare(call, batch, &request, &why);
+        enum err err = before_handler(call, batch, &request, &why);
         if (err == ERR_OK) {
             call->method->service->invoke(call->method->service, call->method->index, request, rpc_call_answer, call);
         } else {

@@ -303,6 +303,22 @@ rpc_feed_lost(struct rpc_feed *feed)
 }
 
 static void
+count_dropped(struct rpc_feed *feed, size_t bytes)
+{
+    atomic_fetch_add_explicit(&feed->server->stats.dropped_subscription_bytes, bytes, memory_order_relaxed);
+}
+
+static size_t
+waiting_payload_bytes_locked(const struct rpc_feed *feed)
+{
+    size_t bytes = 0;
+    for (const struct topic *topic = feed->locked.topics; topic != NULL; topic = topic->hh.next) {
+        bytes += topic->payloads.size;
+    }
+    return bytes;
+}
+
+static void
 keep_newest_locked(struct rpc_feed *feed, struct topic *topic)
 {
     if (topic->newest_at == 0) {
@@ -318,6 +334,7 @@ keep_newest_locked(struct rpc_feed *feed, struct topic *topic)
         bytes_consume(&topic->payloads, topic->newest_at);
     }
     feed->locked.waiting_bytes -= topic->newest_at;
+    count_dropped(feed, topic->newest_at);
     topic->newest_at = 0;
 }
 
@@ -396,6 +413,9 @@ rpc_feed_push(struct rpc_feed *feed, const uint8_t topic[RPC_TOPIC_BYTES], struc
             rpc_peer_flush(feed->locked.peer);
         } else {
             err = wait_locked(feed, topic, payload);
+        }
+        if (err != ERR_OK) {
+            count_dropped(feed, payload.size + waiting_payload_bytes_locked(feed));
         }
     }
     pthread_mutex_unlock(&feed->mutex);

@@ -32,7 +32,7 @@ put(struct rpc_method_table *table, struct rpc_method *method)
 static enum err
 grow(struct rpc_method_table *table)
 {
-    struct rpc_method_table larger = {.count = table->count};
+    struct rpc_method_table larger = {.count = table->count, .writer_count = table->writer_count};
     larger.slot_count = table->slot_count == 0 ? FIRST_SLOTS : 2 * table->slot_count;
     larger.slots = calloc(larger.slot_count, sizeof(*larger.slots));
     if (larger.slots == NULL) {
@@ -57,6 +57,15 @@ find_rule(const char *method, const struct rpc_method_rule *rules, size_t rule_c
         }
     }
     return NULL;
+}
+
+static void
+method_free(struct rpc_method *method)
+{
+    if (method != NULL) {
+        free(method->cells);
+        free(method);
+    }
 }
 
 static enum err
@@ -89,9 +98,15 @@ add_method(struct rpc_method_table *table, ProtobufCService *service, unsigned i
     method->access = rule->access;
     method->max_request_bytes =
         rule->max_request_bytes != 0 ? rule->max_request_bytes : (size_t)RPC_UNARY_DEFAULT_MAX_BYTES;
+    method->cells = NULL;
     if (rpc_method_table_find(table, bytes_view_of(method->name, name_bytes)) != NULL) {
-        free(method);
+        method_free(method);
         return ERR_EXISTS;
+    }
+    method->cells = rpc_stats_cells_new(table->writer_count);
+    if (method->cells == NULL) {
+        method_free(method);
+        return ERR_NO_MEMORY;
     }
     put(table, method);
     table->count++;
@@ -186,7 +201,7 @@ void
 rpc_method_table_deinit(struct rpc_method_table *table)
 {
     for (size_t i = 0; i < table->slot_count; i++) {
-        free(table->slots[i]);
+        method_free(table->slots[i]);
     }
     free(table->slots);
     *table = (struct rpc_method_table){0};

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "rpc/rpc_server.h"
+#include "rpc/rpc_stats_priv.h"
 
 struct rpc_method {
     ProtobufCService *service;
@@ -18,6 +19,7 @@ struct rpc_method {
     const ProtobufCMessageDescriptor *input;
     enum rpc_access access;
     size_t max_request_bytes;
+    struct rpc_stats_cell *cells; // one for each writer
     uint32_t hash;
     size_t name_bytes;
     char name[]; // "package.Service/Method"
@@ -28,6 +30,7 @@ struct rpc_method_table {
     struct rpc_method **slots;
     size_t slot_count; // a power of two, at least twice the count
     size_t count;
+    unsigned writer_count; // of statistics; set before the first method is added
 };
 
 // rpc_method_table_add adds the methods of a service. ERR_INVALID as rpc_server_add_service, ERR_EXISTS, ERR_NO_MEMORY;

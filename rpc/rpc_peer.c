@@ -70,6 +70,9 @@ rpc_peer_new(struct rpc_server *server, const struct rpc_transport_ops *ops, voi
     if (err == ERR_OK) {
         LIST_INSERT_HEAD(&server->locked.peers, peer, link);
         server->locked.peer_count++;
+        server->locked.accepted_peers++;
+    } else {
+        server->locked.refused_peers++;
     }
     pthread_mutex_unlock(&server->mutex);
     if (err != ERR_OK) {
@@ -112,6 +115,7 @@ rpc_peer_receive(struct rpc_peer *peer, struct bytes_view data, struct bytes *la
     if (route_bytes == 0) {
         return ERR_PROTOCOL;
     }
+    peer->arrived_message_bytes += data.size;
     const char *why = NULL;
     enum err err = admit(peer, data.size - route_bytes, &why);
     if (err != ERR_OK) {
@@ -120,10 +124,10 @@ rpc_peer_receive(struct rpc_peer *peer, struct bytes_view data, struct bytes *la
         return ERR_OK;
     }
     if (peer->arrived_calls == 0) {
-        peer->arrived_ms = clock_monotonic_ms();
+        peer->arrived_us = clock_monotonic_us();
     }
     struct rpc_call *call = NULL;
-    err = rpc_call_new(peer, data, route_bytes, large, peer->arrived_ms, &call);
+    err = rpc_call_new(peer, data, route_bytes, large, peer->arrived_us, &call);
     if (err != ERR_OK) {
         return err;
     }
@@ -174,6 +178,9 @@ rpc_peer_batch_end(struct rpc_peer *peer)
 
     pthread_mutex_lock(&peer->mutex);
     STAILQ_CONCAT(&peer->locked.waiting, &peer->arrived);
+    peer->locked.waiting_calls += calls;
+    peer->locked.received_bytes += peer->arrived_message_bytes;
+    peer->arrived_message_bytes = 0;
     bool must_schedule = must_schedule_locked(peer);
     pthread_mutex_unlock(&peer->mutex);
     if (must_schedule) {
@@ -196,6 +203,7 @@ rpc_peer_take(struct rpc_peer *peer, struct rpc_call_list *calls, struct rpc_tok
         }
         STAILQ_REMOVE_HEAD(&peer->locked.waiting, link);
         STAILQ_INSERT_TAIL(calls, call, link);
+        peer->locked.waiting_calls--;
     }
     peer->locked.is_scheduled = !is_paused && !STAILQ_EMPTY(&peer->locked.waiting);
     bool has_more = peer->locked.is_scheduled;
@@ -207,7 +215,12 @@ rpc_peer_take(struct rpc_peer *peer, struct rpc_call_list *calls, struct rpc_tok
 bool
 rpc_peer_put_back(struct rpc_peer *peer, struct rpc_call_list *calls)
 {
+    struct rpc_call *call;
     pthread_mutex_lock(&peer->mutex);
+    STAILQ_FOREACH(call, calls, link)
+    {
+        peer->locked.waiting_calls++;
+    }
     STAILQ_CONCAT(calls, &peer->locked.waiting);
     STAILQ_CONCAT(&peer->locked.waiting, calls);
     bool must_schedule = must_schedule_locked(peer);
@@ -284,6 +297,7 @@ rpc_peer_send(struct rpc_peer *peer, const struct bytes_view *parts, size_t part
     if (is_open_locked(peer)) {
         enum err err = peer->ops->queue(peer->transport, parts, part_count);
         if (err == ERR_OK) {
+            peer->locked.sent_bytes += added;
             check_reply_bytes_locked(peer, added);
         } else if (err != ERR_CLOSED) {
             // A caller that waits for a reply that was lost would wait until its deadline.
@@ -388,10 +402,15 @@ rpc_peer_closed(struct rpc_peer *peer)
     pthread_mutex_lock(&peer->mutex);
     atomic_store(&peer->is_closed, true);
     STAILQ_CONCAT(&waiting, &peer->locked.waiting);
+    peer->locked.waiting_calls = 0;
+    peer->locked.received_bytes += peer->arrived_message_bytes;
+    uint64_t received_bytes = peer->locked.received_bytes; // final, as is what was sent
+    uint64_t sent_bytes = peer->locked.sent_bytes;
     pthread_mutex_unlock(&peer->mutex);
-    // Never counted, because its batch has not ended.
-    (void)free_calls(&peer->arrived, &bytes);
+    // Never counted as in flight, because its batch has not ended.
+    size_t dropped_calls = free_calls(&peer->arrived, &bytes);
     size_t calls = free_calls(&waiting, &bytes);
+    atomic_fetch_add(&server->stats.dropped_calls, dropped_calls + calls);
     if (calls > 0) {
         rpc_peer_settle(peer, calls, bytes);
     }
@@ -402,6 +421,8 @@ rpc_peer_closed(struct rpc_peer *peer)
     pthread_mutex_lock(&server->mutex);
     LIST_REMOVE(peer, link);
     server->locked.peer_count--;
+    server->locked.gone_received_bytes += received_bytes;
+    server->locked.gone_sent_bytes += sent_bytes;
     pthread_cond_broadcast(&server->changed);
     pthread_mutex_unlock(&server->mutex);
     rpc_peer_release(peer, 1);

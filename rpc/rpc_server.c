@@ -51,6 +51,8 @@ rpc_server_release(struct rpc_server *server)
     }
     rpc_method_table_deinit(&server->methods);
     rpc_reflection_free(&server->reflection);
+    free(server->stats.unknown_method);
+    free(server->metrics);
     pthread_mutex_destroy(&server->feeds_mutex);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->mutex);
@@ -105,7 +107,10 @@ rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out
     LIST_INIT(&server->locked.peers);
     TAILQ_INIT(&server->locked.paused);
     init_locks(server);
-    enum err err = timer_queue_new(&server->timers);
+    server->stats.started_ms = clock_monotonic_ms();
+    server->methods.writer_count = 1 + server->options.worker_threads;
+    server->stats.unknown_method = rpc_stats_cells_new(server->methods.writer_count);
+    enum err err = server->stats.unknown_method != NULL ? timer_queue_new(&server->timers) : ERR_NO_MEMORY;
     if (err == ERR_OK) {
         err = rpc_reflection_new(server, &server->methods, &server->reflection);
     }
@@ -131,6 +136,19 @@ enum err
 rpc_server_describe(struct rpc_server *server, struct bytes_view descriptor_set)
 {
     return rpc_reflection_describe(server->reflection, descriptor_set);
+}
+
+enum err
+rpc_server_add_metric(struct rpc_server *server, const struct rpc_metric *metric)
+{
+    size_t size = (server->metric_count + 1) * sizeof(*metric);
+    struct rpc_metric *metrics = realloc(server->metrics, size);
+    if (metrics == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    server->metrics = metrics;
+    metrics[server->metric_count++] = *metric;
+    return ERR_OK;
 }
 
 static const struct scheme *

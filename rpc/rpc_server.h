@@ -35,6 +35,7 @@ struct rpc_server_options {
     size_t max_calls;                      // [16,384] in all
     size_t max_received_bytes;             // [256 MiB] requests held in all; beyond it connections are not read
     size_t max_reply_bytes_per_connection; // [16 MiB] waiting to be written; beyond it the connection is not read
+    bool has_public_metrics;               // /metrics of the web listener is for everyone, not for this machine only
 };
 
 enum rpc_access {
@@ -62,6 +63,19 @@ enum err rpc_server_add_service(struct rpc_server *server, ProtobufCService *ser
 // set is an encoded google.protobuf.FileDescriptorSet, as fc_proto embeds it; it is borrowed and outlives the server.
 // Before the first rpc_server_listen. ERR_INVALID: it cannot be read.
 enum err rpc_server_describe(struct rpc_server *server, struct bytes_view descriptor_set) ERR_CHECKED;
+
+// rpc_metric is a figure that a service adds to those of the server (rpc_stats.h).
+struct rpc_metric {
+    const char *name;                // "fc_" and words in lower case; a counter's ends in "_total"
+    const char *help;                // a sentence
+    bool is_counter;                 // it only grows; others go up and down
+    uint64_t (*read)(void *context); // any thread, several at once; must not wait
+    void *context;
+};
+
+// rpc_server_add_metric copies the struct; what it points to outlives the server. Before the first rpc_server_listen.
+// ERR_NO_MEMORY.
+enum err rpc_server_add_metric(struct rpc_server *server, const struct rpc_metric *metric) ERR_CHECKED;
 
 // rpc_server_listen opens one more listener: tcp://HOST:PORT, ipc://PATH or http://HOST:PORT. Port 0 takes a free one;
 // bound_url_out gets the URL as it really is. A stale ipc socket file is replaced. ERR_BUSY: the address is in use;

@@ -22,6 +22,7 @@
 #include "rpc/rpc_method_priv.h"
 #include "rpc/rpc_peer_priv.h"
 #include "rpc/rpc_server.h"
+#include "rpc/rpc_stats_priv.h"
 
 struct rpc_feed;
 struct rpc_reflection;
@@ -48,8 +49,9 @@ struct rpc_peer {
     struct rpc_call_list arrived; // since the last rpc_peer_batch_end
     size_t arrived_calls;
     size_t arrived_bytes;
-    uint64_t arrived_ms; // when the first of them came
-    bool has_refused;    // some of them, so there is something to flush
+    uint64_t arrived_us;          // when the first of them came
+    bool has_refused;             // some of them, so there is something to flush
+    size_t arrived_message_bytes; // with the refused ones
     struct rpc_feed *feed;
 
     LIST_ENTRY(rpc_peer) link;         // guarded by server->locked
@@ -60,10 +62,13 @@ struct rpc_peer {
     pthread_mutex_t mutex;
     struct {
         struct rpc_call_list waiting;
-        bool is_scheduled;      // in the run queue, or about to be
-        unsigned pauses;        // enum rpc_pause: why it is not read
-        unsigned batch_calls;   // how many calls a worker takes at once
-        size_t unchecked_bytes; // replies queued since the transport was asked how much waits
+        bool is_scheduled;       // in the run queue, or about to be
+        unsigned pauses;         // enum rpc_pause: why it is not read
+        unsigned batch_calls;    // how many calls a worker takes at once
+        size_t unchecked_bytes;  // replies queued since the transport was asked how much waits
+        size_t waiting_calls;    // how many wait
+        uint64_t received_bytes; // in messages, so far
+        uint64_t sent_bytes;
         struct rpc_token_cache token;
     } locked; // guarded by mutex
 };
@@ -84,6 +89,7 @@ struct rpc_run_queue {
     } locked;
     pthread_t *workers;
     unsigned worker_count;
+    atomic_uint named_workers; // those that know their number
 };
 
 struct rpc_listener {
@@ -97,6 +103,8 @@ struct rpc_server {
     struct rpc_server_options options; // with the defaults filled in
     struct rpc_method_table methods;
     struct rpc_reflection *reflection;
+    struct rpc_metric *metrics; // that services have added
+    size_t metric_count;
     struct timer_queue *timers;
     unsigned ticket_lifetime_ms;         // RPC_TICKET_LIFETIME_MS; tests have less patience
     LIST_HEAD(, rpc_listener) listeners; // only on the owner's thread
@@ -108,6 +116,13 @@ struct rpc_server {
     atomic_bool is_draining;
     atomic_bool has_paused; // peers in locked.paused
 
+    struct {
+        uint64_t started_ms;                   // immutable
+        struct rpc_stats_cell *unknown_method; // calls that were refused before their method was known
+        atomic_uint_least64_t dropped_calls;
+        atomic_uint_least64_t dropped_subscription_bytes;
+    } stats;
+
     struct rpc_run_queue run;
 
     pthread_mutex_t mutex;
@@ -116,7 +131,11 @@ struct rpc_server {
         struct rpc_peer_list peers; // without reference: closed ones have left it
         size_t peer_count;
         struct rpc_peer_queue paused; // with a reference
-    } locked;                         // guarded by mutex
+        uint64_t accepted_peers;
+        uint64_t refused_peers;
+        uint64_t gone_received_bytes; // of the peers that are not there any more
+        uint64_t gone_sent_bytes;
+    } locked; // guarded by mutex
 
     pthread_mutex_t feeds_mutex;
     struct {

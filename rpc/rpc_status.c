@@ -5,10 +5,6 @@
 
 #include "fc/rpc/v1/rpc.pb-c.h"
 
-enum {
-    RPC_CODE_COUNT = RPC_UNAUTHENTICATED + 1,
-};
-
 // The numbers travel; these would be the first to notice that the enums have come apart.
 static_assert((int)RPC_OK == (int)FC__RPC__V1__CODE__OK, "code numbers");
 static_assert((int)RPC_NOT_FOUND == (int)FC__RPC__V1__CODE__NOT_FOUND, "code numbers");

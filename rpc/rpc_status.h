@@ -28,6 +28,10 @@ enum rpc_code {
 };
 
 enum {
+    RPC_CODE_COUNT = RPC_UNAUTHENTICATED + 1,
+};
+
+enum {
     RPC_REASON_MAX_BYTES = 48, // with its NUL
 };
 

@@ -107,7 +107,7 @@ static void *
 run_worker(void *context)
 {
     struct rpc_server *server = context;
-    struct rpc_batch batch = {0};
+    struct rpc_batch batch = {.stats_writer = RPC_STATS_SHARED + 1 + atomic_fetch_add(&server->run.named_workers, 1)};
     struct rpc_peer *peer;
     while ((peer = next_peer(&server->run)) != NULL) {
         run_peer(server, &batch, peer);

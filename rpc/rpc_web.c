@@ -228,7 +228,7 @@ on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *da
         listener->stranger_count++;
         return 0;
     case LWS_CALLBACK_HTTP:
-        return web_http_request(wsi);
+        return web_http_request(listener, wsi);
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return on_upgrade(listener, wsi, data);
     case LWS_CALLBACK_TIMER:

@@ -2,10 +2,14 @@
 //
 // Every answer closes its connection. libwebsockets 4.1 reads freed memory when a second request on a kept connection
 // asks for an upgrade that it does not know (CVE-2025-11677), and nothing here is worth keeping one for.
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
+#include "rpc/rpc_metrics.h"
 #include "rpc/rpc_web_priv.h"
 
 enum {
@@ -13,7 +17,7 @@ enum {
     PATH_MAX_BYTES = 128,
     // Of Host and Origin: a DNS name has at most 253 characters.
     AUTHORITY_MAX_BYTES = 320,
-    ANSWER_MAX_BYTES = 1024,
+    HEAD_MAX_BYTES = 512,
 };
 
 static const char events_path[] = "/events/";
@@ -35,27 +39,76 @@ status_text(unsigned status)
     }
 }
 
-int
-web_http_answer(struct lws *wsi, unsigned status, const char *text)
+static int
+answer_with(struct lws *wsi, unsigned status, const char *content_type, struct bytes_view body)
 {
-    char answer[ANSWER_MAX_BYTES];
-    bool has_body = lws_hdr_total_length(wsi, WSI_TOKEN_HEAD_URI) == 0;
-    int size = snprintf(answer, sizeof(answer),
-        "HTTP/1.1 %u %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n"
-        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s",
-        status, status_text(status), strlen(text), has_body ? text : "");
-    if (size > 0 && (size_t)size < sizeof(answer)) {
-        (void)lws_write(wsi, (unsigned char *)answer, (size_t)size, LWS_WRITE_RAW);
+    char head[HEAD_MAX_BYTES];
+    struct bytes answer = {0};
+    int size = snprintf(head, sizeof(head),
+        "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nX-Content-Type-Options: nosniff\r\n"
+        "Connection: close\r\n\r\n",
+        status, status_text(status), content_type, body.size);
+    enum err err = bytes_append(&answer, bytes_view_of(head, (size_t)size));
+    if (err == ERR_OK && lws_hdr_total_length(wsi, WSI_TOKEN_HEAD_URI) == 0) {
+        err = bytes_append(&answer, body);
     }
+    if (err == ERR_OK) {
+        // What the socket does not take, libwebsockets keeps, and gives it 5 s to leave before it closes.
+        (void)lws_write(wsi, answer.data, answer.size, LWS_WRITE_RAW);
+    }
+    bytes_free(&answer);
     return -1;
 }
 
 int
-web_http_request(struct lws *wsi)
+web_http_answer(struct lws *wsi, unsigned status, const char *text)
+{
+    return answer_with(wsi, status, "text/plain; charset=utf-8", bytes_view_of_text(text));
+}
+
+// Whether the other end is on this machine. A proxy here speaks for others, and says so.
+static bool
+is_from_here(struct lws *wsi)
+{
+    struct sockaddr_storage address;
+    socklen_t address_size = sizeof(address);
+    if (lws_hdr_total_length(wsi, WSI_TOKEN_X_FORWARDED_FOR) != 0 ||
+        getpeername(lws_get_socket_fd(wsi), (struct sockaddr *)&address, &address_size) != 0) {
+        return false;
+    }
+    if (address.ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
+        return ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)&address)->sin6_addr;
+    return address.ss_family == AF_INET6 &&
+           (IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == IN_LOOPBACKNET));
+}
+
+static int
+answer_metrics(struct web_listener *listener, struct lws *wsi)
+{
+    struct bytes text = {0};
+    if (!rpc_metrics_are_public(listener->server) && !is_from_here(wsi)) {
+        return web_http_answer(wsi, 403, "Metrics are for this machine only, unless fcd runs with --metrics public.\n");
+    }
+    enum err err = rpc_metrics_write(listener->server, &text);
+    int result = err == ERR_OK ? answer_with(wsi, 200, RPC_METRICS_CONTENT_TYPE, bytes_as_view(&text))
+                               : web_http_answer(wsi, 503, "Out of memory; try later.\n");
+    bytes_free(&text);
+    return result;
+}
+
+int
+web_http_request(struct web_listener *listener, struct lws *wsi)
 {
     char path[PATH_MAX_BYTES];
-    if (lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI) == 1 && path[0] == '/') {
+    int size = lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI);
+    if (size == 1 && path[0] == '/') {
         return web_http_answer(wsi, 200, "This is fcd. Programs connect to /rpc with a WebSocket.\n");
+    }
+    if (size > 0 && strcmp(path, "/metrics") == 0) {
+        return answer_metrics(listener, wsi);
     }
     return web_http_answer(wsi, 404, "There is nothing here.\n");
 }

@@ -97,7 +97,7 @@ struct web_connection {
 int web_http_answer(struct lws *wsi, unsigned status, const char *text);
 
 // web_http_request answers an ordinary request.
-int web_http_request(struct lws *wsi);
+int web_http_request(struct web_listener *listener, struct lws *wsi);
 
 // web_http_upgrade decides about a request for a WebSocket: 0 goes on with the upgrade, after the connection has been
 // made; -1 closes, after the reason has been answered.

@@ -124,8 +124,11 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     if (err != ERR_OK) {
         return err;
     }
-    struct rpc_server_options server = {.authenticate = auth_service_authenticate,
-        .authenticate_context = daemon->auth};
+    struct rpc_server_options server = {
+        .authenticate = auth_service_authenticate,
+        .authenticate_context = daemon->auth,
+        .has_public_metrics = options->has_public_metrics,
+    };
     err = rpc_server_new(&server, &daemon->server);
     if (err != ERR_OK) {
         return err;
@@ -169,6 +172,47 @@ add_services(struct daemon *daemon)
     if (err == ERR_OK) {
         err = rpc_server_describe(daemon->server,
             bytes_view_of(fc_proto_services_descriptors, fc_proto_services_descriptors_bytes));
+    }
+    return err;
+}
+
+static uint64_t
+read_store_transactions(void *store)
+{
+    struct store_stats stats;
+    store_read_stats(store, &stats);
+    return stats.transactions;
+}
+
+static uint64_t
+read_store_jobs(void *store)
+{
+    struct store_stats stats;
+    store_read_stats(store, &stats);
+    return stats.jobs;
+}
+
+static uint64_t
+read_store_waiting_jobs(void *store)
+{
+    struct store_stats stats;
+    store_read_stats(store, &stats);
+    return stats.waiting_jobs;
+}
+
+static enum err
+add_metrics(struct daemon *daemon)
+{
+    const struct rpc_metric metrics[] = {
+        {"fc_store_transactions_total", "Transactions that wrote to the database.", true, read_store_transactions,
+            daemon->store},
+        {"fc_store_jobs_total", "Writes to the database; many of them share a transaction.", true, read_store_jobs,
+            daemon->store},
+        {"fc_store_jobs_waiting", "Writes that wait for a transaction.", false, read_store_waiting_jobs, daemon->store},
+    };
+    enum err err = ERR_OK;
+    for (size_t i = 0; err == ERR_OK && i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+        err = rpc_server_add_metric(daemon->server, &metrics[i]);
     }
     return err;
 }
@@ -279,6 +323,9 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
     }
     if (err == ERR_OK) {
         err = add_services(daemon);
+    }
+    if (err == ERR_OK) {
+        err = add_metrics(daemon);
     }
     if (err == ERR_OK) {
         err = listen_all(daemon, options, why);

@@ -53,6 +53,16 @@ set_signup(struct daemon_options *options, const char *value, struct err_detail 
 }
 
 static enum err
+set_metrics(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    options->has_public_metrics = strcmp(value, "public") == 0;
+    if (!options->has_public_metrics && strcmp(value, "local") != 0) {
+        return err_fail(why, ERR_INVALID, "--metrics is local or public, not \"%s\"", value);
+    }
+    return ERR_OK;
+}
+
+static enum err
 set_token_ttl(struct daemon_options *options, const char *value, struct err_detail *why)
 {
     char *end = NULL;
@@ -105,6 +115,7 @@ static const struct {
         " and ipc://DIR/fcd.sock]",
         set_listen},
     {"http", "URL|off", "take calls over WebSocket at http://HOST:PORT\n[" DEFAULT_HTTP_URL "]", set_http},
+    {"metrics", "local|public", "who may read /metrics of --http: this machine, or all [local]", set_metrics},
     {"signup", "open|closed", "whether strangers may make accounts [open]", set_signup},
     {"token-ttl", "SECONDS", "how long a login lasts [2592000, which is 30 days]", set_token_ttl},
     {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},

@@ -31,6 +31,7 @@ struct daemon_options {
     size_t listen_count;  // 0: the default listeners
     const char *http_url; // NULL: no web listener
     bool is_signup_closed;
+    bool has_public_metrics;
     uint64_t token_lifetime_ms;
     enum log_level log_level;
 };

@@ -42,6 +42,7 @@ struct store {
     struct {
         struct store_job *first_job;
         struct store_job **end_of_jobs; // where the next one is linked in
+        struct store_stats stats;
         bool is_writer_idle;
         bool is_closing;
         struct store_tx *idle_readers[READERS_MAX];
@@ -156,9 +157,14 @@ take_batch_locked(struct store *store)
 {
     struct store_job *first = store->locked.first_job;
     struct store_job *last = first;
-    for (int i = 1; i < BATCH_JOBS_MAX && last->next != NULL; i++) {
+    uint64_t jobs = 1;
+    while (jobs < BATCH_JOBS_MAX && last->next != NULL) {
         last = last->next;
+        jobs++;
     }
+    store->locked.stats.transactions++;
+    store->locked.stats.jobs += jobs;
+    store->locked.stats.waiting_jobs -= jobs;
     store->locked.first_job = last->next;
     last->next = NULL;
     if (store->locked.first_job == NULL) {
@@ -191,12 +197,21 @@ run_writer(void *context)
 }
 
 void
+store_read_stats(struct store *store, struct store_stats *out)
+{
+    pthread_mutex_lock(&store->mutex);
+    *out = store->locked.stats;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+void
 store_write(struct store *store, struct store_job *job)
 {
     job->next = NULL;
     pthread_mutex_lock(&store->mutex);
     *store->locked.end_of_jobs = job;
     store->locked.end_of_jobs = &job->next;
+    store->locked.stats.waiting_jobs++;
     if (store->locked.is_writer_idle) {
         pthread_cond_signal(&store->writer_wake);
     }

@@ -25,6 +25,16 @@ struct store_rows; // a running query
 // ERR_CORRUPT.
 enum err store_open(const char *dir, struct store **out, struct err_detail *why) ERR_CHECKED;
 
+// What the writer has done since store_open: jobs per transaction say how much a sync is shared.
+struct store_stats {
+    uint64_t transactions;
+    uint64_t jobs;
+    uint64_t waiting_jobs; // queued now
+};
+
+// store_read_stats is for any thread.
+void store_read_stats(struct store *store, struct store_stats *out);
+
 // store_close finishes the queued writes and closes. After the last service has stopped.
 void store_close(struct store **store);
 

@@ -219,7 +219,7 @@ class RefusalTest(DaemonTest):
         self.assert_refuses(result, 1, "newer")
 
     def test_usage_errors(self):
-        for arguments in (["--nonsense"], ["-x"], ["extra"], ["--data"], ["--data", ""], ["--signup", "maybe"],
+        for arguments in (["--nonsense"], ["-x"], ["extra"], ["--data"], ["--data", ""], ["--signup", "maybe"], ["--metrics", "all"],
                           ["--token-ttl", "0"], ["--token-ttl", "-1"], ["--token-ttl", "5m"], ["--token-ttl", ""],
                           ["--token-ttl", "99999999999999999999"], ["--log-level", "loud"], ["--help=yes"],
                           ["--listen", "tcp://127.0.0.1:0"] * 17):

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "rpc/rpc_metrics.h"
 #include "rpc/rpc_peer_priv.h"
 
 enum {
@@ -277,6 +278,31 @@ assert_closed_with(int fd, uint16_t code)
     assert_receives(fd, CLOSE, expected, sizeof(expected));
 }
 
+// ---------------------------------------------------------------- the metrics
+
+static struct {
+    bool are_public;
+    size_t bytes;
+    enum err result;
+} metrics;
+
+bool
+rpc_metrics_are_public(const struct rpc_server *server)
+{
+    assert_null(server);
+    return metrics.are_public;
+}
+
+enum err
+rpc_metrics_write(struct rpc_server *server, struct bytes *out)
+{
+    assert_null(server);
+    for (size_t i = 0; i < metrics.bytes; i++) {
+        assert_int_equal(ERR_OK, bytes_append(out, bytes_view_of("0123456789" + i % 10, 1)));
+    }
+    return metrics.result;
+}
+
 static int
 set_up(void **state)
 {
@@ -285,6 +311,9 @@ set_up(void **state)
     peers.created = peers.closed = peers.batches = 0;
     peers.received_bytes = 0;
     peers.is_full = peers.takes_large = peers.pauses = false;
+    metrics.are_public = false;
+    metrics.bytes = 10;
+    metrics.result = ERR_OK;
     return rpc_web_listen(NULL, "http://127.0.0.1:0", url, &listener, NULL) == ERR_OK ? 0 : -1;
 }
 
@@ -569,6 +598,78 @@ test_freeing_closes_them(void **state)
     assert_int_equal(rpc_web_listen(NULL, "http://[::1]:0", url, &listener, NULL), ERR_OK);
 }
 
+// Sends a request and reads until the server closes. The caller frees the answer, which ends with NUL.
+static char *
+fetch(int fd, const char *request)
+{
+    struct bytes answer = {0};
+    static uint8_t some[64 * 1024];
+    ssize_t size;
+    send_all(fd, request, strlen(request));
+    while ((size = recv(fd, some, sizeof(some), 0)) > 0) {
+        assert_int_equal(ERR_OK, bytes_append(&answer, bytes_view_of(some, (size_t)size)));
+    }
+    assert_int_equal(0, size);
+    assert_int_equal(ERR_OK, bytes_append(&answer, bytes_view_of("", 1)));
+    (void)close(fd);
+    return (char *)answer.data;
+}
+
+static void
+assert_answers(const char *request, const char *status_line, const char *body)
+{
+    char *answer = fetch(try_connect(), request);
+    assert_int_equal(0, strncmp(answer, status_line, strlen(status_line)));
+    const char *end = strstr(answer, "\r\n\r\n");
+    assert_non_null(end);
+    assert_non_null(strstr(end, body));
+    free(answer);
+}
+
+#define GET_METRICS "GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+
+static void
+test_metrics_are_what_the_server_says(void **state)
+{
+    (void)state;
+    char *answer = fetch(try_connect(), GET_METRICS "\r\n");
+    assert_non_null(strstr(answer, "HTTP/1.1 200 OK\r\n"));
+    assert_non_null(strstr(answer, "\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert_non_null(strstr(answer, "\r\nContent-Length: 10\r\n"));
+    assert_string_equal(strstr(answer, "\r\n\r\n"), "\r\n\r\n0123456789");
+    free(answer);
+    assert_answers("GET /metrics/ HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404 ", "nothing");
+    assert_answers("GET /metric HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404 ", "nothing");
+    assert_answers("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 404 ",
+        "nothing");
+    metrics.result = ERR_NO_MEMORY;
+    assert_answers(GET_METRICS "\r\n", "HTTP/1.1 503 ", "memory");
+}
+
+static void
+test_metrics_are_not_for_those_behind_a_proxy(void **state)
+{
+    (void)state;
+    static const char forwarded[] = GET_METRICS "X-Forwarded-For: 192.0.2.7\r\n\r\n";
+    assert_answers(forwarded, "HTTP/1.1 403 ", "--metrics public");
+    metrics.are_public = true;
+    assert_answers(forwarded, "HTTP/1.1 200 ", "0123456789");
+}
+
+static void
+test_metrics_reach_a_slow_reader_whole(void **state)
+{
+    (void)state;
+    enum { SIZE = 8 * 1000 * 1000 }; // more than the sockets between us take
+    metrics.bytes = SIZE;
+    char *answer = fetch(try_connect(), GET_METRICS "\r\n");
+    const char *body = strstr(answer, "\r\n\r\n");
+    assert_non_null(body);
+    assert_int_equal(SIZE, strlen(body + 4));
+    assert_int_equal('9', body[4 + SIZE - 1]);
+    free(answer);
+}
+
 int
 main(void)
 {
@@ -586,6 +687,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_closing_without_patience_ends_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_patience_ends_when_the_client_does_not_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_stopping_keeps_the_connections, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_metrics_are_what_the_server_says, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_metrics_are_not_for_those_behind_a_proxy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_metrics_reach_a_slow_reader_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_freeing_closes_them, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,13 +108,14 @@ draw(struct cli_progress *progress, const struct fc_progress *state, uint64_t no
     struct cli_text line = {0};
     int columns = terminal_columns();
     cli_text_add(&line, "\r");
-    int bar_columns =
-        columns - add_name(&line, progress->name, columns / NAME_SHARE) - (int)strlen(numbers) - FIXED_COLUMNS;
+    int left_columns = columns - add_name(&line, progress->name, columns / NAME_SHARE) - FIXED_COLUMNS;
+    int bar_columns = left_columns - (int)strlen(numbers);
     if (bar_columns >= BAR_COLUMNS_MIN) {
         bar_columns = bar_columns > BAR_COLUMNS_MAX ? BAR_COLUMNS_MAX : bar_columns;
         cli_text_add(&line, " [%-*.*s]", bar_columns, (int)(fraction * bar_columns), "##############################");
     }
-    cli_text_add(&line, " %3d%% %s\033[K", (int)(fraction * 100), numbers);
+    // What is wider than the terminal would go on in the next line, and be drawn there again each time.
+    cli_text_add(&line, " %3d%% %.*s\033[K", (int)(fraction * 100), left_columns > 0 ? left_columns : 0, numbers);
     if (line.code == ERR_OK) {
         ssize_t ignored = write(STDERR_FILENO, line.bytes.data, line.bytes.size);
         (void)ignored;

@@ -117,6 +117,19 @@ class OnTerminal(FcTestCase):
             terminal.wait_for(b"  f\r\n")
             self.assertEqual(terminal.wait(), DONE)
 
+    def test_progress_stays_on_one_line_of_a_narrow_terminal(self):
+        fc = self.person(self.name)
+        fc.write("file with a long name.bin", os.urandom(8 << 20))
+        for columns in (60, 34, 12, 1):
+            with self.subTest(columns=columns), \
+                    self.terminal(fc, "upload", "file with a long name.bin", "--name", "f", columns=columns) as terminal:
+                shown = terminal.wait_for(b"  f\r\n").decode()
+                self.assertEqual(terminal.wait(), DONE)
+                lines = [line.removesuffix("\x1b[K") for line in shown.split("\r")[1:-1]]
+                self.assertGreater(len(lines), 0)
+                self.assertLess(max(map(len, lines)), max(columns, 8))
+                self.assertIn("100%", lines[-1])
+
     def test_no_progress_where_no_terminal_is(self):
         fc = self.person(self.name)
         fc.write("file", os.urandom(1 << 20))

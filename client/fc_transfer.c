@@ -70,8 +70,8 @@ fc_transfer_open(struct fc_transfer *transfer, uint64_t size_bytes, uint32_t chu
     struct err_detail *why)
 {
     uint64_t chunk_count = size_bytes / chunk_bytes + (size_bytes % chunk_bytes != 0);
-    unsigned slot_count =
-        choose(transfer->options->chunks_in_flight, FC_TRANSFER_IN_FLIGHT_DEFAULT, FC_TRANSFER_IN_FLIGHT_MAX);
+    unsigned standard = choose(FC_TRANSFER_IN_FLIGHT_BYTES / chunk_bytes, 1, FC_TRANSFER_IN_FLIGHT_DEFAULT);
+    unsigned slot_count = choose(transfer->options->chunks_in_flight, standard, FC_TRANSFER_IN_FLIGHT_MAX);
     unsigned connections =
         choose(transfer->options->connections, FC_TRANSFER_CONNECTIONS_DEFAULT, FC_TRANSFER_CONNECTIONS_MAX);
 

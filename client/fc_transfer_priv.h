@@ -22,6 +22,7 @@
 enum {
     FC_TRANSFER_IN_FLIGHT_DEFAULT = 8,
     FC_TRANSFER_IN_FLIGHT_MAX = 64,
+    FC_TRANSFER_IN_FLIGHT_BYTES = 32 * 1024 * 1024, // fewer by default when chunks are so large
     FC_TRANSFER_CONNECTIONS_DEFAULT = 2,
     FC_TRANSFER_CONNECTIONS_MAX = 16,
 };

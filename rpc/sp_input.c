@@ -4,7 +4,9 @@
 #include <string.h>
 
 enum {
-    LARGE_TRUST_BYTES = 1024 * 1024, // set aside for an announced length before its bytes have come
+    // Set aside for an announced length before its bytes have come. The chunks of most files fit, with what goes beside
+    // them, and so are not moved while they arrive.
+    LARGE_TRUST_BYTES = 1024 * 1024 + 64 * 1024,
 };
 
 enum err

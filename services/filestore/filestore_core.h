@@ -20,7 +20,7 @@ enum {
     FILESTORE_OWNER_NAME_BYTES = 65, // with its NUL
     FILESTORE_CHUNK_MIN_BYTES = 256 * 1024,
     FILESTORE_CHUNK_MAX_BYTES = 8 * 1024 * 1024,
-    FILESTORE_CHUNKS_WANTED = 256,
+    FILESTORE_CHUNKS_WANTED = 2048,
     FILESTORE_BITMAP_MAX_BYTES = 4 * 1024 * 1024, // of SaveResponse.arrived, so that the reply fits into a message
     FILESTORE_DIGESTS_MAX = 32768,                // segments described by one StatResponse
     FILESTORE_LIST_MAX = 1000,                    // files in one ListResponse

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "client/fc_file.h"
+#include "client/fc_transfer_priv.h"
 #include "services/filestore/filestore_service.h"
 #include "tests/unit/filestore_support.h"
 
@@ -381,6 +382,29 @@ test_one_connection_and_one_chunk_at_a_time_is_enough(void **state)
     assert_same_files("in", "out");
 }
 
+static unsigned
+count_slots(struct fixture *f, unsigned chunks_in_flight, uint32_t chunk_bytes)
+{
+    struct fc_transfer_options options = {.chunks_in_flight = chunks_in_flight};
+    struct fc_transfer_ops ops = {0};
+    struct fc_transfer transfer;
+    fc_transfer_init(&transfer, f->alice, &options, &ops, NULL);
+    assert_int_equal(fc_transfer_open(&transfer, (uint64_t)100 * chunk_bytes, chunk_bytes, false, &f->why), ERR_OK);
+    unsigned slots = transfer.slot_count;
+    fc_transfer_deinit(&transfer);
+    return slots;
+}
+
+static void
+test_fewer_large_chunks_are_under_way_at_once(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(count_slots(f, 0, FILESTORE_CHUNK_MIN_BYTES), 8);
+    assert_int_equal(count_slots(f, 0, 4 * 1024 * 1024), 8);
+    assert_int_equal(count_slots(f, 0, FILESTORE_CHUNK_MAX_BYTES), 4);
+    assert_int_equal(count_slots(f, 12, FILESTORE_CHUNK_MAX_BYTES), 12);
+}
+
 static void
 test_a_damaged_chunk_is_sent_again(void **state)
 {
@@ -743,6 +767,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         WITH_SERVER(test_files_of_all_sizes_come_back_the_same),
         WITH_SERVER(test_one_connection_and_one_chunk_at_a_time_is_enough),
+        WITH_SERVER(test_fewer_large_chunks_are_under_way_at_once),
         WITH_SERVER(test_a_damaged_chunk_is_sent_again),
         WITH_SERVER(test_a_chunk_that_is_always_damaged_ends_the_upload),
         WITH_SERVER(test_a_damaged_segment_is_fetched_again),

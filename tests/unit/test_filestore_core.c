@@ -206,9 +206,10 @@ test_chunk_size_grows_with_the_file_within_bounds(void **state)
     (void)state;
     const uint64_t k = 1024;
     assert_int_equal(filestore_core_chunk_bytes(0), 256 * k);
-    assert_int_equal(filestore_core_chunk_bytes(64 * k * k - 1), 256 * k);
-    assert_int_equal(filestore_core_chunk_bytes(64 * k * k), 512 * k);
-    assert_int_equal(filestore_core_chunk_bytes(2 * k * k * k), 8 * k * k);
+    assert_int_equal(filestore_core_chunk_bytes(512 * k * k - 1), 256 * k);
+    assert_int_equal(filestore_core_chunk_bytes(512 * k * k), 512 * k);
+    assert_int_equal(filestore_core_chunk_bytes(k * k * k), k * k);
+    assert_int_equal(filestore_core_chunk_bytes(16 * k * k * k), 8 * k * k);
     assert_int_equal(filestore_core_chunk_bytes(FILESTORE_FILE_MAX_BYTES), 8 * k * k);
 }
 

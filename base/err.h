@@ -22,6 +22,7 @@
     X(ERR_LIMIT, "limit", "a limit is reached; try later")                                                             \
     X(ERR_NO_SPACE, "no-space", "no space left")                                                                       \
     X(ERR_CORRUPT, "corrupt", "the bytes do not match their digest")                                                   \
+    X(ERR_UNTRUSTED, "untrusted", "the server's certificate is not trusted")                                           \
     X(ERR_IO, "io", "an input or output operation failed")                                                             \
     X(ERR_BUSY, "busy", "in use by another process")                                                                   \
     X(ERR_UNIMPLEMENTED, "unimplemented", "no such method")                                                            \

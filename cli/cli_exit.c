@@ -17,6 +17,7 @@ cli_exit_from_err(enum err code)
     case ERR_DENIED:
         return CLI_EXIT_NOT_ALLOWED;
     case ERR_CORRUPT:
+    case ERR_UNTRUSTED:
         return CLI_EXIT_INTEGRITY;
     case ERR_EXISTS:
     case ERR_CONFLICT:

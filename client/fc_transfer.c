@@ -227,7 +227,7 @@ fc_transfer_error(const struct rpc_unary *call)
     if (call->status.code == RPC_RESOURCE_EXHAUSTED && strcmp(call->status.reason, "NO_SPACE") == 0) {
         return ERR_NO_SPACE;
     }
-    return rpc_code_to_err(call->status.code);
+    return rpc_status_to_err(&call->status);
 }
 
 bool

@@ -20,6 +20,7 @@
 #include "rpc/rpc_channel_priv.h"
 #include "rpc/rpc_connection.h"
 #include "rpc/rpc_nng.h"
+#include "rpc/rpc_tls_priv.h"
 #include "rpc/rpc_unary_table.h"
 #include "rpc/sp_pipe.h"
 
@@ -273,14 +274,17 @@ static void
 on_down_locked(void *owner, struct rpc_connection *connection, bool was_ready, struct rpc_unary_list *ended)
 {
     struct rpc_channel *channel = owner;
+    enum err reason = was_ready ? ERR_UNAVAILABLE : connection->locked.reason;
     bool has_waiting = false;
     struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
         // After a loss those that wait have found the connection ending: they are worth an attempt.
-        bool is_over = call->locked.state == RPC_UNARY_SENT || (!was_ready && !call->is_waiting_for_ready);
+        bool is_waiting = call->is_waiting_for_ready && reason == ERR_UNAVAILABLE;
+        bool is_over = call->locked.state == RPC_UNARY_SENT || (!was_ready && !is_waiting);
         if (is_over) {
-            end_locked(channel, call, RPC_UNAVAILABLE, connection->locked.cause.message, ended);
+            call->status.is_untrusted = reason == ERR_UNTRUSTED;
+            end_locked(channel, call, rpc_code_from_err(reason), connection->locked.cause.message, ended);
         }
         has_waiting = has_waiting || !is_over;
         call = next;
@@ -360,7 +364,7 @@ submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes 
     if (err == ERR_CLOSED) { // not connected, or no longer
         err = connect_locked(channel, now_ms);
         if (err == ERR_OK && connection->locked.state == RPC_CONNECTION_BACKING_OFF && !call->is_waiting_for_ready) {
-            return err_fail(why, ERR_UNAVAILABLE, "%s; the next attempt is in %llu ms",
+            return err_fail(why, connection->locked.reason, "%s; the next attempt is in %llu ms",
                 connection->locked.cause.message, (unsigned long long)(connection->locked.next_attempt_ms - now_ms));
         }
         if (err == ERR_OK) {
@@ -397,6 +401,7 @@ rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct b
     }
     unlock(channel);
     if (err != ERR_OK) {
+        call->status.is_untrusted = err == ERR_UNTRUSTED;
         rpc_unary_set_status(call, rpc_code_from_err(err), "%s", why.message);
         rpc_channel_reject(channel, call);
     }
@@ -446,6 +451,10 @@ set_up_connection(struct rpc_channel *channel, const struct rpc_channel_options 
     if (err == ERR_OK && !url->is_ipc && (url->port == 0 || url->host[0] == '\0' || url->host[0] == '*')) {
         err = err_fail(why, ERR_INVALID, "\"%s\" names no server to connect to", url->text);
     }
+    if (err == ERR_OK && url->is_tls && options->tls == NULL) {
+        err = err_fail(why, ERR_INVALID, "\"%s\" needs to be told whom to trust", url->text);
+    }
+    connection->tls = rpc_tls_client_hold(url->is_tls ? options->tls : NULL);
     connection->handlers = &connection_handlers;
     connection->owner = channel;
     connection->mutex = &channel->mutex;
@@ -482,6 +491,7 @@ rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **
 
 fail:
     rpc_unary_table_deinit(&channel->locked.calls);
+    rpc_tls_client_free(&channel->connection.tls);
     free(channel);
     return err;
 }
@@ -520,6 +530,7 @@ rpc_channel_free(struct rpc_channel **channel_in)
     (void)pthread_mutex_destroy(&channel->mutex);
     rpc_unary_table_deinit(&channel->locked.calls);
     digest_wipe(channel->locked.token, sizeof channel->locked.token);
+    rpc_tls_client_free(&channel->connection.tls);
     free(channel);
     *channel_in = NULL;
 }

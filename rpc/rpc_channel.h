@@ -30,16 +30,18 @@
 #include "base/err.h"
 #include "rpc/rpc_limits.h"
 #include "rpc/rpc_status.h"
+#include "rpc/rpc_tls.h"
 
 struct rpc_channel;
 
 struct rpc_channel_options {
-    const char *url;             // tcp://HOST:PORT or ipc://PATH; copied
+    const char *url;             // tls+tcp://HOST:PORT, tcp://HOST:PORT or ipc://PATH; copied
+    struct rpc_tls_client *tls;  // whom to trust behind tls+tcp://, which needs it; the channel keeps it
     unsigned connect_timeout_ms; // 0: 5,000
     uint32_t longest_backoff_ms; // between attempts to connect; 0: 30,000
 };
 
-// rpc_channel_new checks the URL (ERR_INVALID) and opens nothing yet. Any thread may use a channel.
+// rpc_channel_new checks the options (ERR_INVALID) and opens nothing yet. Any thread may use a channel.
 enum err rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **out,
     struct err_detail *why) ERR_CHECKED;
 

@@ -2,6 +2,7 @@
 #include "rpc/rpc_connection.h"
 
 #include "base/clock.h"
+#include "rpc/rpc_tls_priv.h"
 
 static void
 lock(struct rpc_connection *connection)
@@ -79,18 +80,25 @@ on_batch_end(void *owner)
 }
 
 static void
-explain_closed(const struct rpc_url *url, bool was_ready, enum err reason, struct err_detail *why)
+explain_closed(const struct rpc_connection *connection, bool was_ready, enum err reason, struct err_detail *why)
 {
-    if (was_ready) {
+    const struct rpc_url *url = &connection->url;
+    bool may_want_tls = !url->is_ipc && !url->is_tls;
+    bool is_of_tls = reason == ERR_UNTRUSTED || reason == ERR_DENIED || reason == ERR_PROTOCOL;
+    struct err_detail failure;
+    if (!was_ready && url->is_tls && is_of_tls && rpc_tls_client_explain(connection->tls, &failure)) {
+        (void)err_fail(why, reason, "no connection to %s: %s", url->text, failure.message);
+    } else if (was_ready) {
         (void)err_fail(why, reason, "the connection to %s was lost before the answer; the call may have been executed",
             url->text);
     } else if (reason == ERR_PROTOCOL) {
-        (void)err_fail(why, reason, "what listens on %s is no fcd", url->text);
+        (void)err_fail(why, reason, "what listens on %s is no fcd%s", url->text,
+            may_want_tls ? ", or wants tls+tcp:// instead" : "");
     } else if (reason == ERR_TIMEOUT) {
         (void)err_fail(why, reason, "what listens on %s does not answer; is it an fcd?", url->text);
     } else {
-        (void)err_fail(why, reason, "%s closed the connection at once; it may be shutting down or have too many",
-            url->text);
+        (void)err_fail(why, reason, "%s closed the connection at once; it may be shutting down%s have too many",
+            url->text, may_want_tls ? ", want tls+tcp:// instead, or" : " or");
     }
 }
 
@@ -103,7 +111,8 @@ on_closed(void *owner, enum err reason)
     struct sp_pipe *pipe = connection->locked.pipe;
     bool was_ready = connection->locked.state != RPC_CONNECTION_CONNECTING;
     connection->locked.pipe = NULL;
-    explain_closed(&connection->url, was_ready, reason, &connection->locked.cause);
+    explain_closed(connection, was_ready, reason, &connection->locked.cause);
+    connection->locked.reason = reason == ERR_UNTRUSTED || reason == ERR_DENIED ? reason : ERR_UNAVAILABLE;
     go_down_locked(connection, was_ready, &ended);
     unlock(connection);
     connection->handlers->complete_all(connection->owner, &ended);
@@ -120,10 +129,11 @@ static const struct sp_pipe_handlers pipe_handlers = {
 
 // ---- Connecting ----
 
+// Takes the stream, also on failure.
 static enum err
 open_pipe_locked(struct rpc_connection *connection, nng_stream *stream)
 {
-    const struct sp_pipe_options options = {
+    struct sp_pipe_options options = {
         .handlers = &pipe_handlers,
         .owner = connection,
         .max_message_bytes = RPC_MESSAGE_MAX_BYTES,
@@ -132,7 +142,13 @@ open_pipe_locked(struct rpc_connection *connection, nng_stream *stream)
         .is_dialled = true,
         .dialled_as = SP_REQ,
     };
-    enum err err = sp_pipe_new(stream, &options, &connection->locked.pipe);
+    enum err err =
+        connection->url.is_tls ? rpc_tls_codec_connect(connection->tls, connection->url.host, &options.tls) : ERR_OK;
+    if (err != ERR_OK) {
+        nng_stream_free(stream);
+        return err;
+    }
+    err = sp_pipe_new(stream, &options, &connection->locked.pipe);
     if (err == ERR_OK) {
         connection->locked.active++;
     }
@@ -160,6 +176,7 @@ on_dialled(void *context, nng_stream *stream, int nng_error)
     } else {
         (void)err_fail(&connection->locked.cause, err, "cannot connect to %s: %s; is fcd running there?",
             connection->url.text, nng_error != 0 ? rpc_nng_explain(nng_error) : err_sentence(err));
+        connection->locked.reason = ERR_UNAVAILABLE;
         go_down_locked(connection, false, &ended);
     }
     unlock(connection);

@@ -48,6 +48,7 @@ struct rpc_connection {
     pthread_mutex_t *mutex;
     pthread_cond_t *quiet; // signalled when `active` falls
     struct rpc_url url;
+    struct rpc_tls_client *tls; // the owner's; NULL without TLS
     unsigned connect_timeout_ms;
 
     struct {
@@ -60,6 +61,8 @@ struct rpc_connection {
         struct rpc_backoff backoff;
         uint64_t next_attempt_ms;
         struct err_detail cause; // why it is not connected, once it has failed
+        enum err reason;         // the same: ERR_UNTRUSTED and ERR_DENIED, which waiting does not help, else
+                                 // ERR_UNAVAILABLE
     } locked;
 };
 

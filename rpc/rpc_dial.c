@@ -117,7 +117,7 @@ rpc_dial_start(const struct rpc_url *url, unsigned timeout_ms, rpc_dial_done_fn 
     dial->timers = rpc_nng_timers();
     enum err err = dial->timers == NULL || rpc_nng_reaper() == NULL ? ERR_NO_MEMORY : ERR_OK;
     if (err == ERR_OK) {
-        err = err_from_nng(nng_stream_dialer_alloc(&dial->dialer, url->text));
+        err = err_from_nng(nng_stream_dialer_alloc(&dial->dialer, rpc_url_stream(url)));
     }
     if (err == ERR_OK) {
         err = err_from_nng(nng_aio_alloc(&dial->aio, on_dialled, dial));

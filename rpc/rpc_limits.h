@@ -20,6 +20,7 @@ enum {
     RPC_TICKET_LIFETIME_MS = 30 * 1000,   // between Subscribe and the connection that uses the ticket
     RPC_TICKET_MAX_BYTES = 64,
     RPC_SYMBOL_MAX_BYTES = 255, // the full name of what a .proto file defines
+    RPC_TLS_DEFAULT_PORT = 7422,
 };
 
 #endif

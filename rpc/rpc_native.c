@@ -1,4 +1,5 @@
-// The native listener: SP over TCP and Unix sockets. It accepts whatever happens, and is the transport of each peer.
+// The native listener: SP over TCP, with TLS or without, and Unix sockets. It accepts whatever happens, and is the
+// transport of each peer.
 //
 // A connection exists from its accept to the on_closed of its pipe, which ends the peer and frees it. A listener is
 // freed when all its connections have ended.
@@ -39,6 +40,7 @@ enum connection_kind {
 struct listener {
     // Immutable after listen.
     struct rpc_server *server;
+    struct rpc_tls_server *tls; // NULL: without TLS
     struct rpc_url url;
     nng_stream_listener *stream_listener;
     nng_aio *accept_aio;
@@ -187,7 +189,7 @@ on_closed(void *owner, enum err reason)
     (void)pthread_mutex_unlock(&listener->birth);
 
     (void)timer_stop(listener->timers, &connection->ticket_deadline);
-    if (reason == ERR_PROTOCOL || reason == ERR_TOO_BIG || reason == ERR_TIMEOUT) {
+    if (reason == ERR_PROTOCOL || reason == ERR_TOO_BIG || reason == ERR_TIMEOUT || reason == ERR_DENIED) {
         log_debug("RPC-PEER-CUT-OFF", NULL, "closed the connection of %s: %s", sp_pipe_address(connection->pipe),
             err_sentence(reason));
     }
@@ -218,6 +220,25 @@ static const struct sp_pipe_handlers pipe_handlers = {
 
 // ---- Accepting ----
 
+// Takes the stream, also on failure.
+static enum err
+open_pipe(struct connection *connection, nng_stream *stream)
+{
+    const struct listener *listener = connection->listener;
+    struct sp_pipe_options options = {
+        .handlers = &pipe_handlers,
+        .owner = connection,
+        .max_message_bytes = RPC_MESSAGE_MAX_BYTES,
+        .is_ipc = listener->url.is_ipc,
+    };
+    enum err err = listener->tls == NULL ? ERR_OK : rpc_tls_codec_accept(listener->tls, &options.tls);
+    if (err != ERR_OK) {
+        nng_stream_free(stream);
+        return err;
+    }
+    return sp_pipe_new(stream, &options, &connection->pipe);
+}
+
 static void
 adopt(struct listener *listener, nng_stream *stream)
 {
@@ -228,13 +249,7 @@ adopt(struct listener *listener, nng_stream *stream)
     }
     connection->listener = listener;
     connection->ticket_deadline.on_expiry = on_ticket_deadline;
-    const struct sp_pipe_options options = {
-        .handlers = &pipe_handlers,
-        .owner = connection,
-        .max_message_bytes = RPC_MESSAGE_MAX_BYTES,
-        .is_ipc = listener->url.is_ipc,
-    };
-    if (sp_pipe_new(stream, &options, &connection->pipe) != ERR_OK) {
+    if (open_pipe(connection, stream) != ERR_OK) {
         free(connection);
         return;
     }
@@ -337,7 +352,7 @@ explain_listen_failure(const struct listener *listener, int result, struct err_d
 static enum err
 open_stream_listener(struct listener *listener, struct err_detail *why)
 {
-    int result = nng_stream_listener_alloc(&listener->stream_listener, listener->url.text);
+    int result = nng_stream_listener_alloc(&listener->stream_listener, rpc_url_stream(&listener->url));
     if (result == 0 && listener->url.is_ipc) {
         enum err err = remove_stale_socket(listener->url.path, why);
         if (err != ERR_OK) {
@@ -367,8 +382,8 @@ write_bound_url(const struct listener *listener, char *bound_url_out, struct err
         return explain_listen_failure(listener, result, why);
     }
     bool has_colons = strchr(listener->url.host, ':') != NULL;
-    int size = snprintf(bound_url_out, RPC_URL_MAX_BYTES, "tcp://%s%s%s:%d", has_colons ? "[" : "", listener->url.host,
-        has_colons ? "]" : "", port);
+    int size = snprintf(bound_url_out, RPC_URL_MAX_BYTES, "%stcp://%s%s%s:%d", listener->url.is_tls ? "tls+" : "",
+        has_colons ? "[" : "", listener->url.host, has_colons ? "]" : "", port);
     return size < RPC_URL_MAX_BYTES ? ERR_OK : err_fail(why, ERR_INVALID, "%s is too long", listener->url.text);
 }
 
@@ -436,6 +451,7 @@ rpc_native_listen(struct rpc_server *server, const char *url, char *bound_url_ou
     if (err != ERR_OK) {
         goto out;
     }
+    listener->tls = listener->url.is_tls ? rpc_server_tls(server) : NULL;
     listener->timers = rpc_nng_timers();
     if (listener->timers == NULL) {
         err = ERR_NO_MEMORY;

@@ -123,6 +123,30 @@ parse_host_and_port(const char *text, struct rpc_url *url, struct err_detail *wh
     return ERR_OK;
 }
 
+static const char tls_prefix[] = "tls+";
+
+const char *
+rpc_url_stream(const struct rpc_url *url)
+{
+    return url->is_tls ? url->text + strlen(tls_prefix) : url->text;
+}
+
+static enum err
+add_default_port(struct rpc_url *url, struct err_detail *why)
+{
+    const char *host = url->text + strlen("tls+tcp://");
+    const char *host_end = *host == '[' ? strchr(host, ']') : host;
+    size_t size = strlen(url->text);
+    if (size <= strlen("tls+tcp://") || host_end == NULL || strchr(host_end, ':') != NULL) {
+        return ERR_OK; // it has one, or is none of ours
+    }
+    int added = snprintf(url->text + size, sizeof url->text - size, ":%d", RPC_TLS_DEFAULT_PORT);
+    if ((size_t)added >= sizeof url->text - size) {
+        return err_fail(why, ERR_INVALID, "an address has 1 to %d characters", RPC_URL_MAX_BYTES - 1);
+    }
+    return ERR_OK;
+}
+
 enum err
 rpc_url_parse(const char *text, struct rpc_url *url_out, struct err_detail *why)
 {
@@ -138,8 +162,16 @@ rpc_url_parse(const char *text, struct rpc_url *url_out, struct err_detail *why)
 
     static const char tcp[] = "tcp://";
     static const char ipc[] = "ipc://";
-    if (strncmp(text, tcp, strlen(tcp)) == 0) {
-        enum err err = parse_host_and_port(text + strlen(tcp), &url, why);
+    url.is_tls = strncmp(text, tls_prefix, strlen(tls_prefix)) == 0;
+    if (url.is_tls) {
+        enum err err = add_default_port(&url, why);
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    const char *stream = rpc_url_stream(&url);
+    if (strncmp(stream, tcp, strlen(tcp)) == 0) {
+        enum err err = parse_host_and_port(stream + strlen(tcp), &url, why);
         if (err != ERR_OK) {
             return err;
         }
@@ -151,7 +183,8 @@ rpc_url_parse(const char *text, struct rpc_url *url_out, struct err_detail *why)
                 SOCKET_PATH_MAX);
         }
     } else {
-        return err_fail(why, ERR_INVALID, "\"%s\" is no address; write tcp://HOST:PORT or ipc://PATH", text);
+        return err_fail(why, ERR_INVALID, "\"%s\" is no address; write tls+tcp://HOST, tcp://HOST:PORT or ipc://PATH",
+            text);
     }
     *url_out = url;
     return ERR_OK;

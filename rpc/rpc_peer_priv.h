@@ -50,6 +50,9 @@ void rpc_peer_drained(struct rpc_peer *peer);
 // called again once it has returned, and the peer is freed when the last call in flight has been answered.
 void rpc_peer_closed(struct rpc_peer *peer);
 
+// rpc_server_tls is the certificate for listeners; NULL: there is none.
+struct rpc_tls_server *rpc_server_tls(struct rpc_server *server);
+
 // A listener, as the server keeps it. The table of schemes in rpc_server.c names the constructors.
 struct rpc_listener_ops {
     // Stops accepting, keeps the connections.

@@ -33,6 +33,7 @@ static const struct scheme {
     const struct rpc_listener_ops *ops;
 } schemes[] = {
     {"tcp://", rpc_native_listen, &rpc_native_listener_ops},
+    {"tls+tcp://", rpc_native_listen, &rpc_native_listener_ops},
     {"ipc://", rpc_native_listen, &rpc_native_listener_ops},
     {"http://", rpc_web_listen, &rpc_web_listener_ops},
 };
@@ -169,7 +170,12 @@ rpc_server_listen(struct rpc_server *server, const char *url, char bound_url_out
     const struct scheme *scheme = find_scheme(url);
     if (scheme == NULL) {
         return err_fail(why, ERR_INVALID,
-            "\"%s\" is no address to listen on; use tcp://HOST:PORT, ipc://PATH or http://HOST:PORT", url);
+            "\"%s\" is no address to listen on; use tls+tcp://HOST:PORT, tcp://HOST:PORT, ipc://PATH or "
+            "http://HOST:PORT",
+            url);
+    }
+    if (server->options.tls == NULL && strncmp(url, "tls+", strlen("tls+")) == 0) {
+        return err_fail(why, ERR_PRECONDITION, "%s needs a certificate", url);
     }
     struct rpc_listener *listener = calloc(1, sizeof(*listener));
     if (listener == NULL) {
@@ -183,6 +189,12 @@ rpc_server_listen(struct rpc_server *server, const char *url, char bound_url_out
     }
     LIST_INSERT_HEAD(&server->listeners, listener, link);
     return ERR_OK;
+}
+
+struct rpc_tls_server *
+rpc_server_tls(struct rpc_server *server)
+{
+    return server->options.tls;
 }
 
 struct timer_queue *

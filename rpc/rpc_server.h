@@ -18,6 +18,7 @@
 #include "base/timer.h"
 #include "rpc/rpc_call.h"
 #include "rpc/rpc_limits.h"
+#include "rpc/rpc_tls.h"
 
 struct rpc_server;
 
@@ -29,6 +30,7 @@ typedef enum err rpc_authenticate_fn(void *context, struct bytes_view token, str
 struct rpc_server_options {
     rpc_authenticate_fn *authenticate; // NULL: no method may ask for a token
     void *authenticate_context;
+    struct rpc_tls_server *tls;            // for listeners with TLS; outlives the server. NULL: there can be none
     unsigned worker_threads;               // [4]
     size_t max_connections;                // [10,000] further ones are closed at once
     size_t max_calls_per_connection;       // [1,024] further ones are RESOURCE_EXHAUSTED
@@ -77,9 +79,9 @@ struct rpc_metric {
 // ERR_NO_MEMORY.
 enum err rpc_server_add_metric(struct rpc_server *server, const struct rpc_metric *metric) ERR_CHECKED;
 
-// rpc_server_listen opens one more listener: tcp://HOST:PORT, ipc://PATH or http://HOST:PORT. Port 0 takes a free one;
-// bound_url_out gets the URL as it really is. A stale ipc socket file is replaced. ERR_BUSY: the address is in use;
-// ERR_INVALID: not such a URL. `why` says which.
+// rpc_server_listen opens one more listener: tls+tcp://HOST:PORT, tcp://HOST:PORT, ipc://PATH, https://HOST:PORT or
+// http://HOST:PORT. Port 0 takes a free one; bound_url_out gets the URL as it really is. A stale ipc socket file is
+// replaced. ERR_BUSY: the address is in use; ERR_INVALID: not such a URL. `why` says which.
 enum err rpc_server_listen(struct rpc_server *server, const char *url, char bound_url_out[RPC_URL_MAX_BYTES],
     struct err_detail *why) ERR_CHECKED;
 

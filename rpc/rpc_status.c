@@ -49,6 +49,12 @@ rpc_code_to_err(enum rpc_code code)
     return (unsigned)code < RPC_CODE_COUNT ? codes[code].err : ERR_INTERNAL;
 }
 
+enum err
+rpc_status_to_err(const struct rpc_status *status)
+{
+    return status->is_untrusted ? ERR_UNTRUSTED : rpc_code_to_err(status->code);
+}
+
 enum rpc_code
 rpc_code_from_err(enum err code)
 {
@@ -85,6 +91,7 @@ rpc_code_from_err(enum err code)
     case ERR_BUSY:
     case ERR_UNAVAILABLE:
     case ERR_CLOSED:
+    case ERR_UNTRUSTED: // never from a server
         return RPC_UNAVAILABLE;
     case ERR_TIMEOUT:
         return RPC_DEADLINE_EXCEEDED;

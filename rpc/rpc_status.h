@@ -2,6 +2,7 @@
 #ifndef RPC_STATUS_H
 #define RPC_STATUS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -41,6 +42,7 @@ struct rpc_status {
     struct err_detail detail;          // for a person; empty on success
     char reason[RPC_REASON_MAX_BYTES]; // ErrorInfo.reason, or empty
     uint32_t retry_after_ms;           // ErrorInfo.retry_after_ms, or 0
+    bool is_untrusted;                 // UNAVAILABLE, because the server's certificate is not trusted
 };
 
 // rpc_code_name returns "NOT_FOUND" and so on; "UNKNOWN" for numbers that are none.
@@ -50,5 +52,8 @@ const char *rpc_code_name(enum rpc_code code);
 // unknown number to ERR_INTERNAL, and RPC_OK to ERR_OK.
 enum rpc_code rpc_code_from_err(enum err code);
 enum err rpc_code_to_err(enum rpc_code code);
+
+// rpc_status_to_err is rpc_code_to_err, but ERR_UNTRUSTED when that is the reason.
+enum err rpc_status_to_err(const struct rpc_status *status);
 
 #endif

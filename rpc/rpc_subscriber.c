@@ -10,6 +10,7 @@
 #include "base/digest.h"
 #include "rpc/rpc_dial.h"
 #include "rpc/rpc_nng.h"
+#include "rpc/rpc_tls_priv.h"
 #include "rpc/sp_pipe.h"
 
 enum {
@@ -19,6 +20,7 @@ enum {
 struct rpc_subscriber {
     // Immutable after new.
     struct rpc_url url;
+    struct rpc_tls_client *tls; // a reference; NULL without TLS
     char ticket[RPC_TICKET_MAX_BYTES + 1];
     struct rpc_subscriber_handlers handlers;
     void *context;
@@ -85,11 +87,11 @@ static const struct sp_pipe_handlers pipe_handlers = {
     .on_closed = on_pipe_closed,
 };
 
-// Makes the pipe with the ticket queued on it.
+// Makes the pipe with the ticket queued on it. Takes the stream, also on failure.
 static enum err
 open_pipe(struct rpc_subscriber *subscriber, nng_stream *stream, struct sp_pipe **out)
 {
-    const struct sp_pipe_options options = {
+    struct sp_pipe_options options = {
         .handlers = &pipe_handlers,
         .owner = subscriber,
         .max_message_bytes = RPC_MESSAGE_MAX_BYTES,
@@ -98,7 +100,13 @@ open_pipe(struct rpc_subscriber *subscriber, nng_stream *stream, struct sp_pipe 
         .dialled_as = SP_SUB,
     };
     struct sp_pipe *pipe = NULL;
-    enum err err = sp_pipe_new(stream, &options, &pipe);
+    enum err err =
+        subscriber->tls == NULL ? ERR_OK : rpc_tls_codec_connect(subscriber->tls, subscriber->url.host, &options.tls);
+    if (err != ERR_OK) {
+        nng_stream_free(stream);
+        return err;
+    }
+    err = sp_pipe_new(stream, &options, &pipe);
     if (err != ERR_OK) {
         return err;
     }
@@ -141,14 +149,15 @@ static void
 destroy(struct rpc_subscriber *subscriber)
 {
     digest_wipe(subscriber->ticket, sizeof subscriber->ticket);
+    rpc_tls_client_free(&subscriber->tls);
     (void)pthread_cond_destroy(&subscriber->ended);
     (void)pthread_mutex_destroy(&subscriber->mutex);
     free(subscriber);
 }
 
 enum err
-rpc_subscriber_new(const char *url, const char *ticket, const struct rpc_subscriber_handlers *handlers, void *context,
-    struct rpc_subscriber **out, struct err_detail *why)
+rpc_subscriber_new(const char *url, struct rpc_tls_client *tls, const char *ticket,
+    const struct rpc_subscriber_handlers *handlers, void *context, struct rpc_subscriber **out, struct err_detail *why)
 {
     size_t ticket_size = strlen(ticket);
     if (ticket_size == 0 || ticket_size > RPC_TICKET_MAX_BYTES) {
@@ -164,7 +173,11 @@ rpc_subscriber_new(const char *url, const char *ticket, const struct rpc_subscri
     subscriber->handlers = *handlers;
     subscriber->context = context;
     enum err err = rpc_url_parse(url, &subscriber->url, why);
+    if (err == ERR_OK && subscriber->url.is_tls && tls == NULL) {
+        err = err_fail(why, ERR_INVALID, "\"%s\" needs to be told whom to trust", url);
+    }
     if (err == ERR_OK) {
+        subscriber->tls = rpc_tls_client_hold(subscriber->url.is_tls ? tls : NULL);
         (void)pthread_mutex_lock(&subscriber->mutex);
         err = rpc_dial_start(&subscriber->url, CONNECT_TIMEOUT_MS, on_dialled, subscriber, &subscriber->locked.dial);
         (void)pthread_mutex_unlock(&subscriber->mutex);

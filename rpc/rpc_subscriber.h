@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "rpc/rpc_limits.h"
+#include "rpc/rpc_tls.h"
 
 struct rpc_subscriber;
 
@@ -17,10 +18,11 @@ struct rpc_subscriber_handlers {
     void (*on_closed)(void *context, enum err reason);
 };
 
-// rpc_subscriber_new connects in the background. The url is the one of the channel that gave the ticket; both are
-// copied.
-enum err rpc_subscriber_new(const char *url, const char *ticket, const struct rpc_subscriber_handlers *handlers,
-    void *context, struct rpc_subscriber **out, struct err_detail *why) ERR_CHECKED;
+// rpc_subscriber_new connects in the background. url and tls are those of the channel that gave the ticket; tls may be
+// NULL when the URL is not tls+tcp://.
+enum err rpc_subscriber_new(const char *url, struct rpc_tls_client *tls, const char *ticket,
+    const struct rpc_subscriber_handlers *handlers, void *context, struct rpc_subscriber **out,
+    struct err_detail *why) ERR_CHECKED;
 
 // rpc_subscriber_free closes it and waits until no handler runs. on_closed has been called when it returns. Not from a
 // handler.

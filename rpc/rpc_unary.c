@@ -266,7 +266,7 @@ enum err
 rpc_unary_wait(struct rpc_unary *call)
 {
     rpc_channel_wait(call->channel, call);
-    return rpc_code_to_err(call->status.code);
+    return rpc_status_to_err(&call->status);
 }
 
 const void *

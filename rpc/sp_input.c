@@ -50,11 +50,15 @@ static enum err
 take_header(struct sp_input *input, struct sp_input_item *item)
 {
     const uint8_t *header = input->buffer + input->begin;
-    if (input->end - input->begin < SP_HEADER_BYTES) {
+    size_t available = input->end - input->begin;
+    static const uint8_t start[] = {0, 'S', 'P', 0};
+    if (memcmp(header, start, available < sizeof start ? available : sizeof start) != 0) {
+        return ERR_PROTOCOL; // something else, such as the 7 bytes with which TLS refuses ours
+    }
+    if (available < SP_HEADER_BYTES) {
         return ERR_OK;
     }
-    static const uint8_t start[] = {0, 'S', 'P', 0};
-    if (memcmp(header, start, sizeof start) != 0 || bytes_load_be16(header + 6) != 0) {
+    if (bytes_load_be16(header + 6) != 0) {
         return ERR_PROTOCOL;
     }
     item->kind = SP_INPUT_HEADER;

@@ -24,12 +24,12 @@
 #include "rpc/rpc_limits.h"
 #include "rpc/rpc_nng.h"
 #include "rpc/sp_input.h"
+#include "rpc/sp_output.h"
+#include "rpc/sp_stream.h"
 
 enum {
-    TRIES_MAX = 16,                // so that a peer that never pauses does not keep one of nng's few threads to itself
-    OUTPUT_KEEP_BYTES = 64 * 1024, // a larger output buffer is given back as soon as it has been written
-    OUTPUT_SMALL_BYTES = 4 * 1024,
     DIRECT_MIN_BYTES = 32 * 1024, // a part from this size on is written from where it is, if nothing is being written
+    TRIES_MAX = 16,               // so that a peer that never pauses does not keep one of nng's few threads to itself
     IDLE_TRIM_MS = 2000,          // without traffic for this long, buffers shrink to their small size
 };
 
@@ -43,11 +43,8 @@ enum pipe_state {
 struct sp_pipe {
     // Immutable after new.
     struct sp_pipe_options options;
-    nng_stream *stream;
-    nng_aio *receive_aio;
-    nng_aio *send_aio;
-    nng_aio *try_send_aio; // these two for what needs no waiting
-    nng_aio *try_receive_aio;
+    struct rpc_tls_codec *tls; // NULL: without TLS
+    struct sp_stream stream;
     struct timer_queue *timers;
     struct work_pool *reaper;
     char address[RPC_NNG_ADDRESS_MAX_BYTES];
@@ -76,15 +73,13 @@ struct sp_pipe {
         bool is_input_busy; // from its completion until what it brought has been delivered
         int receive_result;
         size_t received_bytes;
-        size_t input_capacity; // as in input
+        size_t input_capacity; // as in input, or the codec's if that is larger
 
         bool is_writing; // from the announcement of a send to the completion of its last part
         bool has_waited; // some of it did not fit the socket's buffer
         bool tells_drained;
         bool has_drained; // on_drained is due
-        struct bytes gathering;
-        struct bytes writing;
-        size_t written_bytes; // of writing
+        struct sp_output output;
 
         bool is_timer_armed;
         uint64_t linger_until_ms;
@@ -119,12 +114,28 @@ unlock(struct sp_pipe *pipe)
 
 // ---- Closing ----
 
+// Tells the peer of a TLS connection that it ends, or what is wrong with it, if that goes at once.
+static void
+say_farewell_locked(struct sp_pipe *pipe)
+{
+    struct bytes_view part;
+    size_t sent = 0;
+    if (pipe->tls == NULL || pipe->locked.is_writing) {
+        return;
+    }
+    rpc_tls_codec_end(pipe->tls);
+    if (rpc_tls_codec_has_output(pipe->tls) && sp_output_part(&pipe->locked.output, &part) == ERR_OK) {
+        (void)sp_stream_try_send(&pipe->stream, part, nothing, &sent);
+    }
+}
+
 static void
 close_stream_if_due_locked(struct sp_pipe *pipe)
 {
     if (pipe->locked.state == PIPE_CLOSED && pipe->locked.starting == 0 && !pipe->locked.is_stream_closed) {
         pipe->locked.is_stream_closed = true;
-        nng_stream_close(pipe->stream);
+        say_farewell_locked(pipe);
+        nng_stream_close(pipe->stream.stream);
     }
 }
 
@@ -163,8 +174,8 @@ request_turn_locked(struct sp_pipe *pipe)
 static bool
 is_memory_held_locked(const struct sp_pipe *pipe)
 {
-    return pipe->locked.input_capacity > SP_INPUT_SMALL_BYTES || pipe->locked.gathering.capacity > OUTPUT_SMALL_BYTES ||
-           pipe->locked.writing.capacity > OUTPUT_SMALL_BYTES;
+    return pipe->locked.input_capacity > SP_INPUT_SMALL_BYTES ||
+           sp_output_is_large(&pipe->locked.output, pipe->locked.is_writing);
 }
 
 static void
@@ -181,14 +192,11 @@ trim_if_idle_locked(struct sp_pipe *pipe)
     bool is_idle = pipe->locked.activity == pipe->locked.activity_at_expiry;
     pipe->locked.activity_at_expiry = pipe->locked.activity;
     if (is_idle && !pipe->locked.is_writing) {
-        bytes_free(&pipe->locked.writing);
-        if (pipe->locked.gathering.size == 0) {
-            bytes_free(&pipe->locked.gathering);
-        }
+        sp_output_trim(&pipe->locked.output);
     }
     if (is_idle && pipe->locked.is_receiving && pipe->locked.input_capacity > SP_INPUT_SMALL_BYTES) {
         // The receive owns the buffer: its completion takes it back, shrinks it and receives again.
-        nng_aio_cancel(pipe->receive_aio);
+        nng_aio_cancel(pipe->stream.receive_aio);
     }
     arm_idle_timer_locked(pipe);
 }
@@ -219,19 +227,16 @@ note_received_locked(struct sp_pipe *pipe, nng_aio *aio)
     pipe->locked.activity += pipe->locked.receive_result == 0;
 }
 
-// Receives what is there without waiting; false when nothing is. As try_send, and worth it when the last read has left
-// something behind.
+// Receives what is there without waiting; false when nothing is. Worth it when the last read has left something behind.
 static bool
-try_receive(struct sp_pipe *pipe)
+try_receive(struct sp_pipe *pipe, uint8_t *at, size_t size)
 {
-    if (pipe->tries_left == 0 || !sp_input_expects_more(&pipe->input)) {
+    bool expects_more = pipe->tls == NULL ? sp_input_expects_more(&pipe->input) : rpc_tls_codec_expects_more(pipe->tls);
+    if (pipe->tries_left == 0 || !expects_more) {
         return false;
     }
     pipe->tries_left--;
-    nng_stream_recv(pipe->stream, pipe->try_receive_aio);
-    nng_aio_cancel(pipe->try_receive_aio);
-    nng_aio_wait(pipe->try_receive_aio);
-    return nng_aio_result(pipe->try_receive_aio) != NNG_ECANCELED;
+    return sp_stream_try_receive(&pipe->stream, at, size) != NNG_ECANCELED;
 }
 
 static void
@@ -239,19 +244,20 @@ submit_receive(struct sp_pipe *pipe)
 {
     uint8_t *at = NULL;
     size_t size = 0;
-    sp_input_space(&pipe->input, &at, &size);
-    nng_iov iov = {.iov_buf = at, .iov_len = size};
-    (void)nng_aio_set_iov(pipe->try_receive_aio, 1, &iov); // fails for more than 8 parts only
-    (void)nng_aio_set_iov(pipe->receive_aio, 1, &iov);
-    bool is_received = try_receive(pipe);
+    if (pipe->tls == NULL) {
+        sp_input_space(&pipe->input, &at, &size);
+    } else {
+        rpc_tls_codec_space(pipe->tls, &at, &size);
+    }
+    bool is_received = try_receive(pipe, at, size);
     if (!is_received) {
-        nng_stream_recv(pipe->stream, pipe->receive_aio);
+        sp_stream_receive(&pipe->stream, at, size);
     }
 
     lock(pipe);
     pipe->locked.starting--;
     if (is_received) {
-        note_received_locked(pipe, pipe->try_receive_aio);
+        note_received_locked(pipe, pipe->stream.try_receive_aio);
     }
     close_stream_if_due_locked(pipe);
     request_turn_locked(pipe);
@@ -263,7 +269,7 @@ queue_header_locked(struct sp_pipe *pipe, enum sp_protocol protocol)
 {
     uint8_t header[SP_HEADER_BYTES] = {0, 'S', 'P', 0};
     bytes_store_be16(header + 4, (uint16_t)protocol);
-    return bytes_append(&pipe->locked.gathering, bytes_view_of(header, sizeof header));
+    return bytes_append(&pipe->locked.output.gathering, bytes_view_of(header, sizeof header));
 }
 
 static enum err
@@ -309,6 +315,35 @@ deliver(struct sp_pipe *pipe)
     return err;
 }
 
+// Hands over what is in the input, and makes room for more.
+static enum err
+use_input(struct sp_pipe *pipe)
+{
+    enum err err = deliver(pipe);
+    if (atomic_load(&pipe->is_closing)) {
+        sp_input_discard(&pipe->input);
+    }
+    return err == ERR_OK ? sp_input_prepare(&pipe->input) : err;
+}
+
+static enum err
+take_records(struct sp_pipe *pipe, size_t size)
+{
+    enum err err;
+    rpc_tls_codec_add(pipe->tls, size);
+    do {
+        uint8_t *at = NULL;
+        sp_input_space(&pipe->input, &at, &size);
+        err = rpc_tls_codec_read(pipe->tls, at, size, &size);
+        if (err == ERR_OK && size > 0) {
+            sp_input_add(&pipe->input, size);
+            err = use_input(pipe);
+        }
+    } while (err == ERR_OK && size > 0);
+    sp_pipe_flush(pipe); // the answer of the handshake, and what has waited for its end
+    return err;
+}
+
 static enum err
 take_received(struct sp_pipe *pipe)
 {
@@ -317,17 +352,26 @@ take_received(struct sp_pipe *pipe)
     size_t size = pipe->locked.received_bytes;
     if (result == NNG_ECANCELED) {
         sp_input_shrink(&pipe->input); // the idle timer took the buffer back
+        if (pipe->tls != NULL) {
+            rpc_tls_codec_trim_input(pipe->tls);
+        }
         return ERR_OK;
     }
     if (result != 0) {
         return result == NNG_ECONNSHUT && sp_input_is_partial(&pipe->input) ? ERR_IO : err_from_nng(result);
     }
-    sp_input_add(&pipe->input, size);
-    enum err err = deliver(pipe);
-    if (atomic_load(&pipe->is_closing)) {
-        sp_input_discard(&pipe->input);
+    if (pipe->tls != NULL) {
+        return take_records(pipe, size);
     }
-    return err == ERR_OK ? sp_input_prepare(&pipe->input) : err;
+    sp_input_add(&pipe->input, size);
+    return use_input(pipe);
+}
+
+static size_t
+input_capacity(const struct sp_pipe *pipe)
+{
+    size_t codec_capacity = pipe->tls == NULL ? 0 : rpc_tls_codec_input_capacity(pipe->tls);
+    return pipe->input.capacity > codec_capacity ? pipe->input.capacity : codec_capacity;
 }
 
 static void
@@ -336,7 +380,7 @@ handle_received(struct sp_pipe *pipe)
     enum err err = take_received(pipe);
     lock(pipe);
     pipe->locked.is_input_busy = false;
-    pipe->locked.input_capacity = pipe->input.capacity;
+    pipe->locked.input_capacity = input_capacity(pipe);
     if (err != ERR_OK) {
         close_locked(pipe, err);
     }
@@ -400,7 +444,7 @@ on_received(void *arg)
 {
     struct sp_pipe *pipe = arg;
     lock(pipe);
-    note_received_locked(pipe, pipe->receive_aio);
+    note_received_locked(pipe, pipe->stream.receive_aio);
     pipe->tries_left = TRIES_MAX;
     take_turn_and_unlock(pipe);
 }
@@ -411,13 +455,10 @@ on_received(void *arg)
 static bool
 begin_send_locked(struct sp_pipe *pipe)
 {
-    if (pipe->locked.is_writing || pipe->locked.gathering.size == 0 || pipe->locked.state == PIPE_CLOSED) {
+    if (pipe->locked.is_writing || pipe->locked.state == PIPE_CLOSED || !sp_output_is_due(&pipe->locked.output)) {
         return false;
     }
-    struct bytes empty = pipe->locked.writing;
-    pipe->locked.writing = pipe->locked.gathering;
-    pipe->locked.gathering = empty;
-    pipe->locked.written_bytes = 0;
+    sp_output_begin(&pipe->locked.output);
     pipe->locked.is_writing = true;
     pipe->locked.starting++;
     return true;
@@ -427,24 +468,20 @@ static void
 end_write_locked(struct sp_pipe *pipe)
 {
     pipe->locked.is_writing = false;
-    bytes_clear(&pipe->locked.writing);
-    if (pipe->locked.writing.capacity > OUTPUT_KEEP_BYTES) {
-        bytes_free(&pipe->locked.writing);
-    }
+    sp_output_end(&pipe->locked.output);
 }
 
 // Takes note of what a send has brought. Returns whether there is more to send.
 static bool
 note_sent_locked(struct sp_pipe *pipe, int result, size_t sent)
 {
-    pipe->locked.written_bytes += sent;
     pipe->locked.activity++;
     if (result != 0 || pipe->locked.state == PIPE_CLOSED) {
         end_write_locked(pipe);
         close_locked(pipe, err_from_nng(result));
         return false;
     }
-    if (pipe->locked.written_bytes < pipe->locked.writing.size) {
+    if (sp_output_sent(&pipe->locked.output, sent)) {
         return true;
     }
     end_write_locked(pipe);
@@ -462,76 +499,51 @@ note_sent_locked(struct sp_pipe *pipe, int result, size_t sent)
     return false;
 }
 
-// What is left of `writing`, and the tail behind it. Nobody else changes `writing` while is_writing is set.
-static void
-set_send_parts(struct sp_pipe *pipe, struct bytes_view tail, nng_aio *aio)
-{
-    nng_iov iovs[] = {
-        {
-            .iov_buf = pipe->locked.writing.data + pipe->locked.written_bytes,
-            .iov_len = pipe->locked.writing.size - pipe->locked.written_bytes,
-        },
-        {
-            .iov_buf = (void *)(uintptr_t)tail.data, // nng has one type for reading and writing
-            .iov_len = tail.size,
-        },
-    };
-    (void)nng_aio_set_iov(aio, tail.size > 0 ? 2 : 1, iovs); // fails for more than 8 parts only
-}
-
-// Sends as much as goes without waiting; NNG_ECANCELED: nothing did.
-//
-// An aio without callback completes in place, so a send that the socket takes at once is complete when nng returns, and
-// any other is cancelled. Most are of the first kind, and waking one of nng's threads to hear so costs more than the
-// send itself.
+// Sends as much as goes without waiting, with the tail behind it. *left_out is what there was to send, *sent_out what
+// has been.
 static int
-try_send(struct sp_pipe *pipe, struct bytes_view tail, size_t *sent_out)
+try_send(struct sp_pipe *pipe, struct bytes_view tail, size_t *left_out, size_t *sent_out)
 {
-    set_send_parts(pipe, tail, pipe->try_send_aio);
-    nng_stream_send(pipe->stream, pipe->try_send_aio);
-    nng_aio_cancel(pipe->try_send_aio);
-    nng_aio_wait(pipe->try_send_aio);
-    *sent_out = nng_aio_count(pipe->try_send_aio);
-    return nng_aio_result(pipe->try_send_aio);
+    struct bytes_view part;
+    if (sp_output_part(&pipe->locked.output, &part) != ERR_OK) {
+        return NNG_ENOMEM;
+    }
+    *left_out = part.size + tail.size;
+    return sp_stream_try_send(&pipe->stream, part, tail, sent_out);
 }
 
-// Copies what the first try has left of the tail, which goes back to its owner. Returns what was sent of `writing`.
-static size_t
-keep_tail_locked(struct sp_pipe *pipe, struct bytes_view tail, size_t sent)
+static void
+send_with_waiting(struct sp_pipe *pipe)
 {
-    size_t left = pipe->locked.writing.size - pipe->locked.written_bytes;
-    size_t sent_of_tail = sent > left ? sent - left : 0;
-    struct bytes_view rest = bytes_view_of(tail.data + sent_of_tail, tail.size - sent_of_tail);
-    if (bytes_append(&pipe->locked.writing, rest) != ERR_OK) {
-        close_locked(pipe, ERR_NO_MEMORY); // in the middle of a message: nothing else can follow
-    }
-    return sent - sent_of_tail;
+    struct bytes_view part;
+    (void)!sp_output_part(&pipe->locked.output, &part); // the rest of what try_send had
+    sp_stream_send(&pipe->stream, part);
 }
 
 // Sends what has been announced and what gathers meanwhile, until there is nothing left or the peer has to read first.
-// The tail, which may be empty, is the end of the last message in `writing`, and borrowed for the time of the call.
+// The tail, which may be empty and is with TLS, is the end of the last message in `writing`, and borrowed for the time
+// of the call.
 static void
 drive_send(struct sp_pipe *pipe, struct bytes_view tail)
 {
     bool has_more = true;
     bool must_wait = false;
     while (has_more && !must_wait) {
+        size_t left = 0;
         size_t sent = 0;
-        int result = try_send(pipe, tail, &sent);
+        int result = try_send(pipe, tail, &left, &sent);
         lock(pipe);
-        size_t left = pipe->locked.writing.size - pipe->locked.written_bytes + tail.size;
         must_wait = result == NNG_ECANCELED || (result == 0 && sent < left);
-        if (tail.size > 0) {
-            sent = keep_tail_locked(pipe, tail, sent);
-            tail = nothing;
+        if (tail.size > 0 && sp_output_keep_tail(&pipe->locked.output, tail, &sent) != ERR_OK) {
+            close_locked(pipe, ERR_NO_MEMORY); // in the middle of a message: nothing else can follow
         }
+        tail = nothing;
         has_more = note_sent_locked(pipe, result == NNG_ECANCELED ? 0 : result, sent);
         pipe->locked.has_waited |= has_more && must_wait;
         unlock(pipe);
     }
     if (has_more) {
-        set_send_parts(pipe, nothing, pipe->send_aio);
-        nng_stream_send(pipe->stream, pipe->send_aio);
+        send_with_waiting(pipe);
     }
     lock(pipe);
     pipe->locked.starting--;
@@ -545,7 +557,7 @@ on_sent(void *arg)
 {
     struct sp_pipe *pipe = arg;
     lock(pipe);
-    bool has_more = note_sent_locked(pipe, nng_aio_result(pipe->send_aio), nng_aio_count(pipe->send_aio));
+    bool has_more = note_sent_locked(pipe, nng_aio_result(pipe->stream.send_aio), nng_aio_count(pipe->stream.send_aio));
     if (has_more) {
         pipe->locked.starting++;
         unlock(pipe);
@@ -558,13 +570,6 @@ on_sent(void *arg)
 enum err
 sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_count)
 {
-    uint8_t prefix[1 + SP_LENGTH_BYTES] = {SP_IPC_MESSAGE};
-    size_t size = 0;
-    for (size_t i = 0; i < part_count; i++) {
-        size += parts[i].size;
-    }
-    bytes_store_be64(prefix + 1, size);
-
     enum err err;
     bool is_begun = false;
     lock(pipe);
@@ -573,27 +578,14 @@ sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, size_t part_
     } else if (pipe->locked.state == PIPE_HANDSHAKE && !pipe->options.is_dialled) {
         err = ERR_PRECONDITION;
     } else {
-        struct bytes *out = &pipe->locked.gathering;
-        struct bytes_view last = part_count > 0 ? parts[part_count - 1] : nothing;
-        bool is_direct = last.size >= DIRECT_MIN_BYTES && pipe->locked.state == PIPE_OPEN && !pipe->locked.is_writing;
-        if (is_direct) {
-            part_count--;
-            size -= last.size;
-        }
-        err = bytes_reserve(out, pipe->input.prefix_bytes + size);
-        if (err == ERR_OK) {
-            // There is room: these cannot fail.
-            (void)!bytes_append(out,
-                bytes_view_of(prefix + sizeof prefix - pipe->input.prefix_bytes, pipe->input.prefix_bytes));
-            for (size_t i = 0; i < part_count; i++) {
-                (void)!bytes_append(out, parts[i]);
-            }
-            is_begun = is_direct && begin_send_locked(pipe);
-        }
+        bool is_large = part_count > 0 && parts[part_count - 1].size >= DIRECT_MIN_BYTES;
+        bool is_direct = is_large && pipe->tls == NULL && pipe->locked.state == PIPE_OPEN && !pipe->locked.is_writing;
+        err = sp_output_add(&pipe->locked.output, pipe->input.prefix_bytes, parts, part_count, is_direct);
+        is_begun = err == ERR_OK && is_direct && begin_send_locked(pipe);
     }
     unlock(pipe);
     if (is_begun) {
-        drive_send(pipe, parts[part_count]);
+        drive_send(pipe, parts[part_count - 1]);
     }
     return err;
 }
@@ -621,10 +613,7 @@ size_t
 sp_pipe_queued_bytes(struct sp_pipe *pipe)
 {
     lock(pipe);
-    size_t size = pipe->locked.gathering.size;
-    if (pipe->locked.is_writing) {
-        size += pipe->locked.writing.size - pipe->locked.written_bytes;
-    }
+    size_t size = sp_output_size(&pipe->locked.output);
     unlock(pipe);
     return size;
 }
@@ -677,7 +666,7 @@ sp_pipe_close(struct sp_pipe *pipe, unsigned linger_ms)
 {
     bool is_begun = false;
     lock(pipe);
-    bool has_output = pipe->locked.is_writing || pipe->locked.gathering.size > 0;
+    bool has_output = pipe->locked.is_writing || pipe->locked.output.gathering.size > 0;
     // Taken before the timer is started, which then cannot expire earlier than this.
     uint64_t linger_until_ms = clock_monotonic_ms() + linger_ms;
     if (pipe->locked.state == PIPE_OPEN && linger_ms > 0 && has_output &&
@@ -701,24 +690,25 @@ sp_pipe_close(struct sp_pipe *pipe, unsigned linger_ms)
     }
 }
 
+static void
+release_memory(struct sp_pipe *pipe)
+{
+    sp_stream_deinit(&pipe->stream);
+    rpc_tls_codec_free(&pipe->tls);
+    sp_output_free(&pipe->locked.output);
+    sp_input_free(&pipe->input);
+    (void)pthread_mutex_destroy(&pipe->locked.mutex);
+    free(pipe);
+}
+
 // Frees a pipe whose operations have ended.
 static void
 reap(struct work *work)
 {
     struct sp_pipe *pipe = (struct sp_pipe *)((char *)work - offsetof(struct sp_pipe, reap_work));
     (void)timer_stop(pipe->timers, &pipe->timer);
-    nng_aio_stop(pipe->receive_aio);
-    nng_aio_stop(pipe->send_aio);
-    nng_aio_free(pipe->receive_aio);
-    nng_aio_free(pipe->send_aio);
-    nng_aio_free(pipe->try_send_aio);
-    nng_aio_free(pipe->try_receive_aio);
-    nng_stream_free(pipe->stream);
-    bytes_free(&pipe->locked.gathering);
-    bytes_free(&pipe->locked.writing);
-    sp_input_free(&pipe->input);
-    (void)pthread_mutex_destroy(&pipe->locked.mutex);
-    free(pipe);
+    sp_stream_stop(&pipe->stream);
+    release_memory(pipe);
 
     (void)pthread_mutex_lock(&census_mutex);
     census_releasing--;
@@ -763,15 +753,17 @@ sp_pipe_address(const struct sp_pipe *pipe)
 enum err
 sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp_pipe **out)
 {
-    enum err err = ERR_NO_MEMORY;
     struct sp_pipe *pipe = calloc(1, sizeof *pipe);
     if (pipe == NULL) {
+        struct rpc_tls_codec *tls = options->tls;
+        rpc_tls_codec_free(&tls);
         nng_stream_free(stream);
         return ERR_NO_MEMORY;
     }
     (void)pthread_mutex_init(&pipe->locked.mutex, NULL);
     pipe->options = *options;
-    pipe->stream = stream;
+    pipe->tls = options->tls;
+    pipe->locked.output.tls = options->tls;
     pipe->timers = rpc_nng_timers();
     pipe->reaper = rpc_nng_reaper();
     pipe->timer.on_expiry = on_timer;
@@ -780,18 +772,16 @@ sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp
     atomic_init(&pipe->references, 1);
     pipe->locked.wants_reading = true;
     pipe->locked.input_capacity = SP_INPUT_SMALL_BYTES;
-    if (pipe->timers == NULL || pipe->reaper == NULL ||
-        sp_input_init(&pipe->input, options->is_ipc, options->max_message_bytes) != ERR_OK ||
-        nng_aio_alloc(&pipe->receive_aio, on_received, pipe) != 0 ||
-        nng_aio_alloc(&pipe->send_aio, on_sent, pipe) != 0 || nng_aio_alloc(&pipe->try_send_aio, NULL, NULL) != 0 ||
-        nng_aio_alloc(&pipe->try_receive_aio, NULL, NULL) != 0) {
-        goto fail;
+    enum err err = sp_stream_init(&pipe->stream, stream, on_received, on_sent, pipe);
+    if (err == ERR_OK) {
+        err = sp_input_init(&pipe->input, options->is_ipc, options->max_message_bytes);
     }
-    if (options->is_dialled) {
+    if (err == ERR_OK && options->is_dialled) {
         err = queue_header_locked(pipe, options->dialled_as);
-        if (err != ERR_OK) {
-            goto fail;
-        }
+    }
+    if (err != ERR_OK || pipe->timers == NULL || pipe->reaper == NULL) {
+        release_memory(pipe); // nothing was started, so nothing has to be stopped
+        return err != ERR_OK ? err : ERR_NO_MEMORY;
     }
     rpc_nng_format_address(stream, options->is_ipc, pipe->address);
     if (!options->is_ipc) {
@@ -801,19 +791,6 @@ sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp
     }
     *out = pipe;
     return ERR_OK;
-
-fail:
-    // Nothing was started, so nothing has to be stopped; nng_aio_free accepts NULL.
-    nng_aio_free(pipe->receive_aio);
-    nng_aio_free(pipe->send_aio);
-    nng_aio_free(pipe->try_send_aio);
-    nng_aio_free(pipe->try_receive_aio);
-    nng_stream_free(stream);
-    bytes_free(&pipe->locked.gathering);
-    sp_input_free(&pipe->input);
-    (void)pthread_mutex_destroy(&pipe->locked.mutex);
-    free(pipe);
-    return err;
 }
 
 void

@@ -6,7 +6,8 @@
 //     then messages:    length(8, big-endian)  bytes
 //
 // Messages queued while a write is under way leave together in the next one, and one read delivers all messages that it
-// brought: calls batch by themselves. nng's REQ, REP, PUB and SUB sockets understand every byte.
+// brought: calls batch by themselves. nng's REQ, REP, PUB and SUB sockets understand every byte. With TLS all of it is
+// in the records of the TLS connection.
 //
 // Threads: the handlers run on nng's threads or on one that frees pipes, one at a time for a pipe, and must not block.
 // sp_pipe_* functions may be called from any thread and from the handlers, and never call a handler from inside.
@@ -21,6 +22,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "rpc/rpc_tls_codec.h"
 
 // Protocol numbers of the SP handshake.
 enum sp_protocol {
@@ -50,8 +52,8 @@ struct sp_pipe_handlers {
     // reading is off, or after any write once sp_pipe_tell_drained was called. May queue more. May be NULL.
     void (*on_drained)(void *owner);
     // The last call for this pipe, exactly once, whoever closed it. ERR_CLOSED: the peer ended in order or we did;
-    // ERR_TIMEOUT: no handshake in time; ERR_PROTOCOL; ERR_TOO_BIG; ERR_NO_MEMORY; ERR_IO; or what on_peer said. The
-    // owner calls sp_pipe_release when it needs the pipe no more.
+    // ERR_TIMEOUT: no handshake in time; ERR_PROTOCOL; ERR_TOO_BIG; ERR_NO_MEMORY; ERR_IO; what on_peer said; or what
+    // rpc_tls_codec_read did. The owner calls sp_pipe_release when it needs the pipe no more.
     void (*on_closed)(void *owner, enum err reason);
 };
 
@@ -63,10 +65,11 @@ struct sp_pipe_options {
     bool is_ipc;
     bool is_dialled;             // else accepted
     enum sp_protocol dialled_as; // what a dialled pipe says it is
+    struct rpc_tls_codec *tls;   // NULL: without TLS
 };
 
-// sp_pipe_new takes the stream, also on failure, and starts the handshake only in sp_pipe_start, so that the owner can
-// store the pipe first.
+// sp_pipe_new takes the stream and options->tls, also on failure, and starts the handshake only in sp_pipe_start, so
+// that the owner can store the pipe first.
 enum err sp_pipe_new(nng_stream *stream, const struct sp_pipe_options *options, struct sp_pipe **out) ERR_CHECKED;
 void sp_pipe_start(struct sp_pipe *pipe);
 

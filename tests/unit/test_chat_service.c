@@ -306,7 +306,7 @@ listen_to(struct rpc_channel *who, const char *const *rooms, size_t room_count, 
     struct err_detail why = {0};
     memset(listener, 0, sizeof(*listener));
     assert_int_equal(get_ticket(who, rooms, room_count, ticket, &head_seq, &why), ERR_OK);
-    assert_int_equal(rpc_subscriber_new(url, ticket, &handlers, listener, &listener->subscriber, &why), ERR_OK);
+    assert_int_equal(rpc_subscriber_new(url, NULL, ticket, &handlers, listener, &listener->subscriber, &why), ERR_OK);
     return head_seq;
 }
 
@@ -397,7 +397,7 @@ test_what_waited_when_the_membership_ended_is_not_delivered(void **state)
     assert_int_equal(send_as(alice, "team", "secret", NULL), 1);
     leave_room(bob, "team");
     memset(&first, 0, sizeof(first));
-    assert_int_equal(rpc_subscriber_new(url, ticket, &handlers, &first, &first.subscriber, &why), ERR_OK);
+    assert_int_equal(rpc_subscriber_new(url, NULL, ticket, &handlers, &first, &first.subscriber, &why), ERR_OK);
     WAIT_UNTIL(first.count >= 1);
     assert_int_equal(first.events[0].kind, FC__CHAT__V1__EVENT__KIND_MEMBERSHIP_ENDED);
     rpc_subscriber_free(&first.subscriber);
@@ -507,8 +507,8 @@ test_heartbeats_tell_the_head(void **state)
     memset(&first, 0, sizeof(first));
     assert_int_equal(chat_fanout_new(server, 10, &fanout), ERR_OK);
     assert_int_equal(chat_fanout_open(fanout, &identity, &room, 1, &subscription, &why), ERR_OK);
-    assert_int_equal(
-        rpc_subscriber_new(url, chat_subscription_ticket(subscription), &handlers, &first, &first.subscriber, &why),
+    assert_int_equal(rpc_subscriber_new(url, NULL, chat_subscription_ticket(subscription), &handlers, &first,
+                         &first.subscriber, &why),
         ERR_OK);
     chat_subscription_release(subscription);
     WAIT_UNTIL(first.count >= 2);
@@ -635,8 +635,8 @@ test_expired_token_ends_its_subscription(void **state)
     memset(&first, 0, sizeof(first));
     assert_int_equal(chat_fanout_new(server, 200, &fanout), ERR_OK);
     assert_int_equal(chat_fanout_open(fanout, &identity, &room, 1, &subscription, &why), ERR_OK);
-    assert_int_equal(
-        rpc_subscriber_new(url, chat_subscription_ticket(subscription), &handlers, &first, &first.subscriber, &why),
+    assert_int_equal(rpc_subscriber_new(url, NULL, chat_subscription_ticket(subscription), &handlers, &first,
+                         &first.subscriber, &why),
         ERR_OK);
     chat_subscription_release(subscription);
     WAIT_UNTIL(first.is_closed);

@@ -357,7 +357,7 @@ test_a_subscriber_gets_all_bytes_until_the_server_drains(void **state)
     char ticket[RPC_TICKET_MAX_BYTES + 1];
     assert_int_equal(ERR_OK, rpc_feed_new(server, on_feed_closed, NULL, &feed));
     strcpy(ticket, rpc_feed_ticket(feed));
-    assert_int_equal(ERR_OK, rpc_subscriber_new(bound_url, ticket, &handlers, NULL, &subscriber, &why));
+    assert_int_equal(ERR_OK, rpc_subscriber_new(bound_url, NULL, ticket, &handlers, NULL, &subscriber, &why));
     enum {
         PUSHES = 10000,
     };
@@ -366,7 +366,7 @@ test_a_subscriber_gets_all_bytes_until_the_server_drains(void **state)
     }
     wait_for(&seen.bytes, (size_t)PUSHES * 12);
     assert_true(atomic_load(&seen.events) <= PUSHES); // they gathered
-    assert_int_equal(ERR_OK, rpc_subscriber_new(bound_url, ticket, &handlers, NULL, &refused, &why));
+    assert_int_equal(ERR_OK, rpc_subscriber_new(bound_url, NULL, ticket, &handlers, NULL, &refused, &why));
     wait_for(&seen.subscriber_closed, 1);
     rpc_server_drain(server, 1000);
     wait_for(&seen.feed_closed, 1);

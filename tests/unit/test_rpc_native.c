@@ -7,6 +7,7 @@
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 
+#include "echo_support.h"
 #include "rpc/rpc_call.h"
 #include "rpc/rpc_channel.h"
 #include "rpc/rpc_feed.h"
@@ -21,67 +22,6 @@
 
 enum {
     SP_PAIR = 0x10,
-};
-
-static atomic_size_t slow_calls;
-
-static void
-echo(Fc__Test__V1__Echo_Service *service, const Fc__Test__V1__EchoRequest *request,
-    Fc__Test__V1__EchoResponse_Closure reply, void *closure_data)
-{
-    (void)service;
-    Fc__Test__V1__EchoResponse response = FC__TEST__V1__ECHO_RESPONSE__INIT;
-    response.text = request->text;
-    response.data = request->data;
-    reply(&response, closure_data);
-}
-
-static void
-echo_later(Fc__Test__V1__Echo_Service *service, const Fc__Test__V1__EchoLaterRequest *request,
-    Fc__Test__V1__EchoResponse_Closure reply, void *closure_data)
-{
-    (void)service;
-    Fc__Test__V1__EchoResponse response = FC__TEST__V1__ECHO_RESPONSE__INIT;
-    atomic_fetch_add(&slow_calls, 1);
-    (void)poll(NULL, 0, (int)request->delay_ms); // keeps its worker busy
-    reply(&response, closure_data);
-}
-
-static void
-fail_always(Fc__Test__V1__Echo_Service *service, const Fc__Test__V1__FailRequest *request,
-    Fc__Test__V1__EchoResponse_Closure reply, void *closure_data)
-{
-    (void)service;
-    (void)request;
-    (void)reply;
-    rpc_call_fail(closure_data, ERR_NOT_FOUND, "no such thing");
-}
-
-static void
-count(Fc__Test__V1__Echo_Service *service, const Fc__Test__V1__CountRequest *request,
-    Fc__Test__V1__CountResponse_Closure reply, void *closure_data)
-{
-    (void)service;
-    (void)request;
-    Fc__Test__V1__CountResponse response = FC__TEST__V1__COUNT_RESPONSE__INIT;
-    reply(&response, closure_data);
-}
-
-static Fc__Test__V1__Echo_Service service = {
-    .base = {.descriptor = &fc__test__v1__echo__descriptor, .invoke = protobuf_c_service_invoke_internal},
-    .echo = echo,
-    .echo_as_user = echo,
-    .echo_later = echo_later,
-    .fail = fail_always,
-    .count = count,
-};
-
-static const struct rpc_method_rule rules[] = {
-    {.method = "Echo", .access = RPC_ACCESS_PUBLIC, .max_request_bytes = RPC_MESSAGE_MAX_BYTES},
-    {.method = "EchoAsUser", .access = RPC_ACCESS_PUBLIC},
-    {.method = "EchoLater", .access = RPC_ACCESS_PUBLIC},
-    {.method = "Fail", .access = RPC_ACCESS_PUBLIC},
-    {.method = "Count", .access = RPC_ACCESS_PUBLIC},
 };
 
 struct fixture {
@@ -553,8 +493,8 @@ test_a_subscription(void **state)
         fixture_begin(&fixture, is_ipc, 0);
         assert_int_equal(rpc_feed_new(fixture.server, on_feed_closed, &audience, &feed), ERR_OK);
         rpc_feed_push(feed, topic, bytes_view_of_text("before "));
-        assert_int_equal(
-            rpc_subscriber_new(fixture.url, rpc_feed_ticket(feed), &subscriber_handlers, &audience, &subscriber, NULL),
+        assert_int_equal(rpc_subscriber_new(fixture.url, NULL, rpc_feed_ticket(feed), &subscriber_handlers, &audience,
+                             &subscriber, NULL),
             ERR_OK);
         wait_audience(&audience, 7, 0);
         for (int i = 0; i < 1000; i++) {
@@ -587,25 +527,27 @@ test_subscriptions_that_are_refused(void **state)
     audience_init(&audience);
     fixture_begin(&fixture, false, 0);
     assert_int_equal(
-        rpc_subscriber_new(fixture.url, "no such ticket", &subscriber_handlers, &audience, &subscriber, NULL), ERR_OK);
+        rpc_subscriber_new(fixture.url, NULL, "no such ticket", &subscriber_handlers, &audience, &subscriber, NULL),
+        ERR_OK);
     wait_audience(&audience, 0, 1);
     rpc_subscriber_free(&subscriber);
 
     // Nobody there.
-    assert_int_equal(
-        rpc_subscriber_new("ipc:///nonexistent/socket", "ticket", &subscriber_handlers, &audience, &subscriber, NULL),
+    assert_int_equal(rpc_subscriber_new("ipc:///nonexistent/socket", NULL, "ticket", &subscriber_handlers, &audience,
+                         &subscriber, NULL),
         ERR_OK);
     wait_audience(&audience, 0, 2);
     assert_int_equal(audience.reason, ERR_UNAVAILABLE);
     rpc_subscriber_free(&subscriber);
-    assert_int_equal(rpc_subscriber_new("nonsense", "ticket", &subscriber_handlers, &audience, &subscriber, &why),
+    assert_int_equal(rpc_subscriber_new("nonsense", NULL, "ticket", &subscriber_handlers, &audience, &subscriber, &why),
         ERR_INVALID);
-    assert_int_equal(rpc_subscriber_new(fixture.url, "", &subscriber_handlers, &audience, &subscriber, &why),
+    assert_int_equal(rpc_subscriber_new(fixture.url, NULL, "", &subscriber_handlers, &audience, &subscriber, &why),
         ERR_INVALID);
 
     // Freed at once.
     for (int i = 0; i < 50; i++) {
-        assert_int_equal(rpc_subscriber_new(fixture.url, "ticket", &subscriber_handlers, &audience, &subscriber, NULL),
+        assert_int_equal(
+            rpc_subscriber_new(fixture.url, NULL, "ticket", &subscriber_handlers, &audience, &subscriber, NULL),
             ERR_OK);
         rpc_subscriber_free(&subscriber);
     }

@@ -28,6 +28,7 @@ const struct cli_command *const cli_commands[] = {
     &cmd_download,
     &cmd_ls,
     &cmd_stat,
+    &cmd_health,
     &cmd_shellenv,
     &cmd_completion,
     &cmd_help,

@@ -16,6 +16,7 @@
 
 struct rpc_method;
 struct rpc_peer;
+struct rpc_server;
 
 enum {
     RPC_ROUTE_MAX_WORDS = 16, // hops that a request may have made, with its request id
@@ -86,6 +87,9 @@ bool rpc_call_is_late(const struct rpc_call *call);
 
 // rpc_call_run checks a call and runs its handler, or refuses it.
 void rpc_call_run(struct rpc_batch *batch, struct rpc_call *call);
+
+// rpc_call_is_for_draining looks whether a frame calls a method that is answered also while the server drains.
+bool rpc_call_is_for_draining(const struct rpc_server *server, struct bytes_view frame);
 
 // rpc_call_account counts a call and writes it to the log, when its reply is ready and before it leaves. Once for each
 // call that is answered. stats_writer: the batch's, or RPC_STATS_SHARED.

@@ -144,7 +144,7 @@ find_identity(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view 
 static enum err
 authenticate(struct rpc_call *call, struct rpc_batch *batch, struct bytes_view token, struct err_detail *why)
 {
-    if (call->method->access == RPC_ACCESS_PUBLIC) {
+    if (!rpc_access_needs_token(call->method->access)) {
         return ERR_OK;
     }
     enum err err = find_identity(call, batch, token, why);
@@ -195,6 +195,25 @@ static enum err
 read_request(struct rpc_call *call, struct bytes_view message, ProtobufCMessage **request_out, struct err_detail *why)
 {
     return rpc_message_unpack(call->method->input, message, &call->arena, request_out, why);
+}
+
+bool
+rpc_call_is_for_draining(const struct rpc_server *server, struct bytes_view frame)
+{
+    struct rpc_frame parts;
+    struct arena arena;
+    ProtobufCMessage *header = NULL;
+    const struct rpc_method *method = NULL;
+    if (rpc_frame_parse(frame, &parts) != ERR_OK) {
+        return false;
+    }
+    arena_init(&arena, rpc_message_arena_limit(parts.header.size));
+    if (rpc_message_unpack(&fc__rpc__v1__request_header__descriptor, parts.header, &arena, &header, NULL) == ERR_OK) {
+        const char *name = ((const Fc__Rpc__V1__RequestHeader *)header)->method;
+        method = rpc_method_table_find(&server->methods, bytes_view_of_text(name));
+    }
+    arena_deinit(&arena);
+    return method != NULL && method->access == RPC_ACCESS_ALWAYS;
 }
 
 static enum err

@@ -143,7 +143,7 @@ rpc_method_table_add(struct rpc_method_table *table, ProtobufCService *service, 
         if (find_rule(rules[i].method, rules, i) != NULL) {
             return refuse(descriptor, rules[i].method, "has two rules");
         }
-        if (rules[i].access != RPC_ACCESS_PUBLIC && !can_authenticate) {
+        if (rpc_access_needs_token(rules[i].access) && !can_authenticate) {
             return refuse(descriptor, rules[i].method, "asks for a token, which nobody here can check");
         }
     }

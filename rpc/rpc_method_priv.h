@@ -25,6 +25,12 @@ struct rpc_method {
     char name[]; // "package.Service/Method"
 };
 
+static inline bool
+rpc_access_needs_token(enum rpc_access access)
+{
+    return access == RPC_ACCESS_TOKEN || access == RPC_ACCESS_ADMIN;
+}
+
 // rpc_method_table is a hash table without deletion. All zero is an empty one.
 struct rpc_method_table {
     struct rpc_method **slots;

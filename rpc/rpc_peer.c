@@ -84,14 +84,14 @@ rpc_peer_new(struct rpc_server *server, const struct rpc_transport_ops *ops, voi
 }
 
 static enum err
-admit(const struct rpc_peer *peer, size_t frame_bytes, const char **why_out)
+admit(const struct rpc_peer *peer, struct bytes_view frame, const char **why_out)
 {
     struct rpc_server *server = peer->server;
-    if (frame_bytes > RPC_MESSAGE_MAX_BYTES) {
+    if (frame.size > RPC_MESSAGE_MAX_BYTES) {
         *why_out = "the message is larger than this server takes";
         return ERR_TOO_BIG;
     }
-    if (atomic_load_explicit(&server->is_draining, memory_order_relaxed)) {
+    if (atomic_load_explicit(&server->is_draining, memory_order_relaxed) && !rpc_call_is_for_draining(server, frame)) {
         *why_out = "the server is shutting down";
         return ERR_UNAVAILABLE;
     }
@@ -117,7 +117,7 @@ rpc_peer_receive(struct rpc_peer *peer, struct bytes_view data, struct bytes *la
     }
     peer->arrived_message_bytes += data.size;
     const char *why = NULL;
-    enum err err = admit(peer, data.size - route_bytes, &why);
+    enum err err = admit(peer, bytes_view_of(data.data + route_bytes, data.size - route_bytes), &why);
     if (err != ERR_OK) {
         (void)rpc_call_refuse(peer, bytes_view_of(data.data, route_bytes), err, why);
         peer->has_refused = true;

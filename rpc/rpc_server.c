@@ -11,8 +11,10 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "rpc/rpc_health.h"
 #include "rpc/rpc_reflection.h"
 #include "rpc/rpc_server_priv.h"
+#include "rpc/rpc_stats_service.h"
 
 enum {
     DEFAULT_WORKER_THREADS = 4,
@@ -51,6 +53,8 @@ rpc_server_release(struct rpc_server *server)
         return;
     }
     rpc_method_table_deinit(&server->methods);
+    rpc_stats_service_free(&server->stats_service);
+    rpc_health_free(&server->health);
     rpc_reflection_free(&server->reflection);
     free(server->stats.unknown_method);
     free(server->metrics);
@@ -85,6 +89,20 @@ init_locks(struct rpc_server *server)
     (void)pthread_mutex_init(&server->feeds_mutex, NULL);
 }
 
+// What every server offers.
+static enum err
+add_own_services(struct rpc_server *server)
+{
+    enum err err = rpc_reflection_new(server, &server->methods, &server->reflection);
+    if (err == ERR_OK) {
+        err = rpc_health_new(server, &server->health);
+    }
+    if (err == ERR_OK && server->options.authenticate != NULL) {
+        err = rpc_stats_service_new(server, &server->stats_service);
+    }
+    return err;
+}
+
 enum err
 rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out)
 {
@@ -113,7 +131,7 @@ rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out
     server->stats.unknown_method = rpc_stats_cells_new(server->methods.writer_count);
     enum err err = server->stats.unknown_method != NULL ? timer_queue_new(&server->timers) : ERR_NO_MEMORY;
     if (err == ERR_OK) {
-        err = rpc_reflection_new(server, &server->methods, &server->reflection);
+        err = add_own_services(server);
     }
     if (err == ERR_OK) {
         err = rpc_workers_start(server);

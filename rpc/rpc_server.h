@@ -43,6 +43,7 @@ struct rpc_server_options {
 enum rpc_access {
     RPC_ACCESS_TOKEN,  // a valid token; the default of a zeroed rule
     RPC_ACCESS_PUBLIC, // anyone
+    RPC_ACCESS_ALWAYS, // anyone, also while the server drains, when all others are refused
     RPC_ACCESS_ADMIN,  // a token with is_admin
 };
 

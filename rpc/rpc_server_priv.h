@@ -25,7 +25,9 @@
 #include "rpc/rpc_stats_priv.h"
 
 struct rpc_feed;
+struct rpc_health;
 struct rpc_reflection;
+struct rpc_stats_service;
 LIST_HEAD(rpc_feed_list, rpc_feed);
 LIST_HEAD(rpc_peer_list, rpc_peer);
 TAILQ_HEAD(rpc_peer_queue, rpc_peer);
@@ -103,7 +105,9 @@ struct rpc_server {
     struct rpc_server_options options; // with the defaults filled in
     struct rpc_method_table methods;
     struct rpc_reflection *reflection;
-    struct rpc_metric *metrics; // that services have added
+    struct rpc_health *health;
+    struct rpc_stats_service *stats_service; // NULL: nobody can say who is an administrator
+    struct rpc_metric *metrics;              // that services have added
     size_t metric_count;
     struct timer_queue *timers;
     unsigned ticket_lifetime_ms;         // RPC_TICKET_LIFETIME_MS; tests have less patience

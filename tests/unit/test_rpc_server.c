@@ -16,6 +16,7 @@
 #include "rpc/rpc_status.h"
 #include "tests/unit/fake_wire.h"
 
+#include "fc/rpc/v1/health.pb-c.h"
 #include "fc/rpc/v1/rpc.pb-c.h"
 #include "fc/test/v1/echo.pb-c.h"
 
@@ -902,6 +903,24 @@ drain(void *context)
     return NULL;
 }
 
+// call_until_refused makes calls until the drain has begun. Returns how many messages the wire has then.
+static size_t
+call_until_refused(struct wire *wire)
+{
+    size_t sent = wire->sent_count;
+    enum rpc_code code = RPC_OK;
+    while (code == RPC_OK) {
+        call(wire, &(struct message){.text = "hello"});
+        wire_wait(wire, ++sent);
+        Fc__Rpc__V1__ResponseHeader *header = reply_of(wire, sent - 1, NULL);
+        code = (enum rpc_code)header->code;
+        fc__rpc__v1__response_header__free_unpacked(header, NULL);
+        assert_true(sent < SENT_MAX - 8);
+    }
+    assert_reply(wire, sent - 1, RPC_UNAVAILABLE, "shutting down");
+    return sent;
+}
+
 static void
 test_drain_waits_for_calls_and_refuses_new_ones(void **state)
 {
@@ -913,18 +932,7 @@ test_drain_waits_for_calls_and_refuses_new_ones(void **state)
     call(wire, &(struct message){.method = "fc.test.v1.Echo/EchoLater"});
     wait_later(1);
     assert_int_equal(0, pthread_create(&thread, NULL, drain, &draining));
-    // Until the drain has begun, calls go through.
-    size_t sent = 0;
-    enum rpc_code code = RPC_OK;
-    while (code == RPC_OK) {
-        call(wire, &(struct message){.text = "hello"});
-        wire_wait(wire, ++sent);
-        Fc__Rpc__V1__ResponseHeader *header = reply_of(wire, sent - 1, NULL);
-        code = (enum rpc_code)header->code;
-        fc__rpc__v1__response_header__free_unpacked(header, NULL);
-        assert_true(sent < SENT_MAX - 2);
-    }
-    assert_reply(wire, sent - 1, RPC_UNAVAILABLE, "shutting down");
+    size_t sent = call_until_refused(wire);
     assert_int_equal(0, wire->closes);
     answer_later(0);
     wire_wait_closed(wire);
@@ -932,6 +940,68 @@ test_drain_waits_for_calls_and_refuses_new_ones(void **state)
     assert_true(wire->linger_ms > 0);
     struct rpc_peer *late = NULL;
     assert_int_equal(ERR_CLOSED, rpc_peer_new(server, &wire_ops, NULL, "late", &late));
+    wire_lose(wire);
+    pthread_join(thread, NULL);
+    wire_free(wire);
+    rpc_server_free(&server);
+}
+
+// ask_health calls Health.Check, whose answer is the next message of the wire.
+static void
+ask_health(struct wire *wire, const char *name)
+{
+    Fc__Rpc__V1__HealthCheckRequest request = FC__RPC__V1__HEALTH_CHECK_REQUEST__INIT;
+    char text[64];
+    size_t before = wire->sent_count;
+    strcpy(text, name);
+    request.service = text;
+    call(wire, &(struct message){.method = "fc.rpc.v1.Health/Check", .request = &request.base});
+    wire_wait(wire, before + 1);
+}
+
+static void
+assert_health(struct wire *wire, const char *name, Fc__Rpc__V1__HealthCheckResponse__ServingStatus status)
+{
+    struct bytes_view message;
+    ask_health(wire, name);
+    assert_reply(wire, wire->sent_count - 1, RPC_OK, NULL);
+    fc__rpc__v1__response_header__free_unpacked(reply_of(wire, wire->sent_count - 1, &message), NULL);
+    Fc__Rpc__V1__HealthCheckResponse *response =
+        fc__rpc__v1__health_check_response__unpack(NULL, message.size, message.data);
+    assert_non_null(response);
+    assert_int_equal(status, response->status);
+    fc__rpc__v1__health_check_response__free_unpacked(response, NULL);
+}
+
+static void
+test_health_is_told_also_while_draining(void **state)
+{
+    (void)state;
+    const Fc__Rpc__V1__HealthCheckResponse__ServingStatus serving =
+        FC__RPC__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+    const Fc__Rpc__V1__HealthCheckResponse__ServingStatus not_serving =
+        FC__RPC__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
+    struct rpc_server *server = server_new((struct rpc_server_options){0});
+    struct wire *wire = wire_new(server);
+    struct draining draining = {server, 60 * 1000};
+    pthread_t thread;
+    assert_health(wire, "", serving);
+    assert_health(wire, "fc.test.v1.Echo", serving);
+    ask_health(wire, "fc.test.v1.Nothing");
+    assert_reply(wire, wire->sent_count - 1, RPC_NOT_FOUND, "fc.test.v1.Nothing");
+
+    call(wire, &(struct message){.method = "fc.test.v1.Echo/EchoLater"});
+    wait_later(1);
+    assert_int_equal(0, pthread_create(&thread, NULL, drain, &draining));
+    call_until_refused(wire);
+    assert_health(wire, "", not_serving);
+    assert_health(wire, "fc.test.v1.Echo", not_serving);
+    static const uint8_t cut[] = {REQUEST_ID_BIT, 0, 0, 1, 1, 0, 0, 9}; // what is no frame is refused like all others
+    assert_int_equal(ERR_OK, rpc_peer_receive(wire->peer, bytes_view_of(cut, sizeof(cut)), NULL));
+    rpc_peer_batch_end(wire->peer);
+    assert_reply(wire, wire->sent_count - 1, RPC_UNAVAILABLE, "shutting down");
+    answer_later(0);
+    wire_wait_closed(wire);
     wire_lose(wire);
     pthread_join(thread, NULL);
     wire_free(wire);
@@ -1019,6 +1089,7 @@ main(void)
         cmocka_unit_test(test_reading_stops_while_too_much_was_received),
         cmocka_unit_test(test_reading_and_running_stop_while_too_much_is_to_be_written),
         cmocka_unit_test(test_drain_waits_for_calls_and_refuses_new_ones),
+        cmocka_unit_test(test_health_is_told_also_while_draining),
         cmocka_unit_test(test_answer_after_the_server_is_gone_is_safe),
         cmocka_unit_test(test_services_must_match_their_rules),
     };

@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 
 from fc.auth.v1 import auth_pb2
-from fc_client import Channel, auth
+from fc.rpc.v1 import health_pb2, rpc_pb2, stats_pb2
+from fc_client import Channel, RpcError, Stub, auth
 from fcd_process import Fcd, limit, wait_until
 from peers import METHOD, NUMBER, REP, Listeners, Peer, answer_of, call_message, handshake
 from prometheus_text import FormatError, parse
@@ -147,6 +148,73 @@ class Metrics(Listeners):
     def test_the_operators_page_lists_every_metric(self):
         documented = set(re.findall(r"^\| `(fc_\w+)", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.MULTILINE))
         self.assertEqual(documented, set(self.read()))
+
+
+class Services(Listeners):
+    """fc.rpc.v1.Stats and fc.rpc.v1.Health."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.admin, cls.other = cls.log_in("admin"), cls.log_in("other")  # the first account administers
+
+    @classmethod
+    def log_in(cls, name):
+        channel = Channel(cls.http)
+        cls.addClassCleanup(channel.close)
+        auth.sign_up(channel, name, "a long password")
+        auth.log_in(channel, name, "a long password")
+        return channel
+
+    def stats(self, channel):
+        return Stub(channel, stats_pb2.DESCRIPTOR.services_by_name["Stats"]).Get()
+
+    def assert_refused(self, code, call):
+        with self.assertRaises(RpcError) as raised:
+            call()
+        self.assertEqual(raised.exception.name, code)
+
+    def test_stats_are_the_figures_of_the_metrics(self):
+        connections = ("fc_rpc_connections", ())
+        wait_until(lambda: parse(fetch(self.http)[2])["fc_rpc_connections"].samples[connections] == 2,
+                   "the connections of other tests to end")
+        families = parse(fetch(self.http)[2])
+        stats = self.stats(self.admin)
+        calls = {(row.method, count.code): count.count for row in stats.methods for count in row.calls}
+        self.assertEqual(calls[("fc.auth.v1.Auth/SignUp", 0)], 2)
+        expected = families["fc_rpc_calls_total"].samples
+        for (_, labels), value in expected.items():
+            if "/Get" not in dict(labels)["method"]:  # this very service's calls go on
+                self.assertEqual(sum(row.count for method in stats.methods if method.method == dict(labels)["method"]
+                                     for row in method.calls
+                                     if rpc_pb2.Code.Name(row.code) == dict(labels)["code"]), value)
+        for row in stats.methods:
+            self.assertEqual(len(row.latency_buckets), 24)
+            self.assertEqual(sum(row.latency_buckets), sum(count.count for count in row.calls))
+        self.assertEqual([row.method for row in stats.methods], sorted(row.method for row in stats.methods))
+        self.assertEqual(stats.connections, 2)
+        self.assertEqual(stats.calls_in_flight, 1)
+        self.assertEqual((stats.calls_waiting, stats.is_draining, stats.refused_connections), (0, False, 0))
+        self.assertGreaterEqual(stats.accepted_connections, 2)
+        self.assertGreater(stats.received_bytes, 0)
+        self.assertGreater(stats.resident_bytes, 1 << 20)
+        metrics = {metric.name: metric for metric in stats.metrics}
+        self.assertTrue(metrics["fc_store_jobs_total"].is_counter)
+        self.assertGreater(metrics["fc_store_jobs_total"].value, 0)
+        self.assertFalse(metrics["fc_store_jobs_waiting"].is_counter)
+
+    def test_stats_are_for_administrators(self):
+        self.assert_refused("PERMISSION_DENIED", lambda: self.stats(self.other))
+        with Channel(self.http) as channel:
+            self.assert_refused("UNAUTHENTICATED", lambda: self.stats(channel))
+
+    def test_health_is_for_everyone(self):
+        serving = health_pb2.HealthCheckResponse.SERVING
+        with Channel(self.http, "fct_wrong") as channel:
+            health = Stub(channel, health_pb2.DESCRIPTOR.services_by_name["Health"])
+            for service in ("", "fc.chat.v1.Chat", "fc.rpc.v1.Stats"):
+                self.assertEqual(health.Check(service=service).status, serving)
+            self.assert_refused("NOT_FOUND", lambda: health.Check(service="fc.chat.v1.Cha"))
 
 
 class Access(unittest.TestCase):

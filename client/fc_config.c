@@ -242,11 +242,12 @@ fc_config_load(const char *server_url, struct fc_credential *out, struct err_det
         }
     }
     if (credential.server_url[0] == '\0') {
-        snprintf(credential.server_url, sizeof(credential.server_url), "%s", url != NULL ? url : FC_DEFAULT_SERVER_URL);
+        (void)snprintf(credential.server_url, sizeof(credential.server_url), "%s",
+            url != NULL ? url : FC_DEFAULT_SERVER_URL);
     }
     if (token != NULL) {
         credential.user_name[0] = '\0';
-        snprintf(credential.token, sizeof(credential.token), "%s", token);
+        (void)snprintf(credential.token, sizeof(credential.token), "%s", token);
     }
     *out = credential;
     digest_wipe(&credential, sizeof(credential));

@@ -178,7 +178,7 @@ fc_session_sign_up(struct fc_session *session, const char *user_name, struct byt
     kdf.p = KDF_P;
     err = derive_key(password, &kdf, key, why);
     if (err == ERR_OK) {
-        snprintf(name, sizeof(name), "%s", user_name);
+        (void)snprintf(name, sizeof(name), "%s", user_name);
         request.user_name = name;
         request.kdf = &kdf;
         request.auth_key = (ProtobufCBinaryData){.len = sizeof(key), .data = key};
@@ -219,9 +219,9 @@ write_device_name(char out[DEVICE_NAME_BYTES])
 {
     char host[DEVICE_NAME_BYTES - sizeof("fc on ")] = "";
     if (gethostname(host, sizeof(host) - 1) != 0 || !text_is_utf8(bytes_view_of_text(host))) {
-        snprintf(host, sizeof(host), "an unnamed machine");
+        (void)snprintf(host, sizeof(host), "an unnamed machine");
     }
-    snprintf(out, DEVICE_NAME_BYTES, "fc on %s", host);
+    (void)snprintf(out, DEVICE_NAME_BYTES, "fc on %s", host);
 }
 
 // Whether the server's token is one that can be kept and sent.
@@ -248,8 +248,8 @@ use_token(struct fc_session *session, const char *user_name, const char *token, 
     }
     enum err err = rpc_channel_set_token(session->channel, token);
     if (err == ERR_OK) {
-        snprintf(session->credential.user_name, sizeof(session->credential.user_name), "%s", user_name);
-        snprintf(session->credential.token, sizeof(session->credential.token), "%s", token);
+        (void)snprintf(session->credential.user_name, sizeof(session->credential.user_name), "%s", user_name);
+        (void)snprintf(session->credential.token, sizeof(session->credential.token), "%s", token);
     }
     return err;
 }
@@ -270,7 +270,7 @@ fc_session_log_in(struct fc_session *session, const char *user_name, struct byte
     if (err != ERR_OK) {
         return err;
     }
-    snprintf(name, sizeof(name), "%s", user_name);
+    (void)snprintf(name, sizeof(name), "%s", user_name);
     err = fetch_key(session, name, password, key, why);
     if (err == ERR_OK) {
         write_device_name(device_name);
@@ -323,7 +323,7 @@ fc_session_who_am_i(struct fc_session *session, struct fc_account *out, struct e
         if (err == ERR_OK) {
             *out = (struct fc_account){.is_admin = response->is_admin,
                 .token_expires_unix_ms = response->token_expires_at_ms};
-            snprintf(out->user_name, sizeof(out->user_name), "%s", response->user_name);
+            (void)snprintf(out->user_name, sizeof(out->user_name), "%s", response->user_name);
         } else {
             err = err_fail(why, ERR_PROTOCOL, "the server answered with a user name that is none");
         }

@@ -224,7 +224,9 @@ copy_text(char *out, size_t out_bytes, const char *text)
         }
     }
     for (size_t i = 0; i < size; i++) {
-        out[i] = (out[i] & 0x80) != 0 ? '?' : out[i];
+        if ((out[i] & 0x80) != 0) {
+            out[i] = '?';
+        }
     }
     out[size] = '\0';
 }

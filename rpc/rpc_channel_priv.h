@@ -40,8 +40,8 @@ void rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char
 // one that is sent later than it was made. On failure the frame is as it was.
 enum err rpc_unary_renew_frame(struct bytes *frame, uint32_t timeout_ms) ERR_CHECKED;
 
-// rpc_unary_take_answer fills status and response of a claimed call from a frame. When `large` is not NULL it holds the
-// frame, and may be taken.
-void rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view frame, struct bytes *large);
+// rpc_unary_take_answer fills status and response of a claimed call from the data of a frame. When `large` is not NULL
+// it holds the data, and may be taken.
+void rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data, struct bytes *large);
 
 #endif

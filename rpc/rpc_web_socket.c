@@ -33,7 +33,7 @@ parse_url(const char *url, char host_out[HOST_MAX_BYTES], char port_out[PORT_MAX
         host_size -= 2;
     }
     if (host_size == 0 || host_size >= HOST_MAX_BYTES || port_size == 0 || port_size >= PORT_MAX_BYTES ||
-        strspn(colon + 1, "0123456789") != port_size || atoi(colon + 1) > UINT16_MAX) {
+        strspn(colon + 1, "0123456789") != port_size || strtol(colon + 1, NULL, 10) > UINT16_MAX) {
         return err_fail(why, ERR_INVALID, "\"%s\" is not http://HOST:PORT", url);
     }
     memcpy(host_out, host, host_size);

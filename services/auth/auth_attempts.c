@@ -82,7 +82,7 @@ add_locked(struct auth_attempts *attempts, const char *user_name, uint64_t now_m
         }
     }
     memset(entry, 0, sizeof(*entry));
-    snprintf(entry->user_name, sizeof(entry->user_name), "%s", user_name);
+    (void)snprintf(entry->user_name, sizeof(entry->user_name), "%s", user_name);
     return entry;
 }
 

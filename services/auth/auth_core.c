@@ -177,7 +177,7 @@ read_account(struct store_rows *rows, struct auth_account *out)
     if (err != ERR_OK) {
         return err;
     }
-    snprintf(account.user_name, sizeof(account.user_name), "%s", store_rows_text(rows, 1));
+    (void)snprintf(account.user_name, sizeof(account.user_name), "%s", store_rows_text(rows, 1));
     account.is_admin = store_rows_int(rows, 2) != 0;
     *out = account;
     return ERR_OK;
@@ -353,8 +353,7 @@ auth_core_make_token(char text_out[AUTH_TOKEN_TEXT_BYTES])
 {
     uint8_t secret[TOKEN_RANDOM_BYTES];
     random_bytes(secret, sizeof(secret));
-    memcpy(text_out, TOKEN_PREFIX, strlen(TOKEN_PREFIX));
-    encode_base64url(secret, text_out + strlen(TOKEN_PREFIX));
+    encode_base64url(secret, stpcpy(text_out, TOKEN_PREFIX));
     digest_wipe(secret, sizeof(secret));
 }
 

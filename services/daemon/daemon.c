@@ -263,7 +263,7 @@ listen_default(struct daemon *daemon, struct err_detail *why)
     if (err != ERR_OK) {
         return err;
     }
-    snprintf(url, sizeof(url), "ipc://%s/fcd.sock", daemon->data_dir);
+    (void)snprintf(url, sizeof(url), "ipc://%s/fcd.sock", daemon->data_dir);
     if (strlen(url) - strlen("ipc://") >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
         log_warn("FCD-NO-IPC", NULL, "the data folder's path is too long for %s, so only TCP is offered", url);
         return ERR_OK;

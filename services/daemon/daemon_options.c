@@ -131,20 +131,21 @@ enum {
 void
 daemon_options_print_help(FILE *stream)
 {
-    fputs("usage: fcd [OPTION...]\nThe server of fc: chat rooms and files for a team.\n\n", stream);
+    (void)fputs("usage: fcd [OPTION...]\nThe server of fc: chat rooms and files for a team.\n\n", stream);
     for (size_t i = 0; i < ROW_COUNT; i++) {
         const char *argument = rows[i].argument != NULL ? rows[i].argument : "";
         int used = fprintf(stream, "  --%s %s", rows[i].name, argument);
         for (const char *c = rows[i].help; *c != '\0'; c++) {
             if (c == rows[i].help || c[-1] == '\n') {
-                fprintf(stream, "%*s", c == rows[i].help && used < HELP_COLUMN ? HELP_COLUMN - used : HELP_COLUMN, "");
+                (void)fprintf(stream, "%*s", c == rows[i].help && used < HELP_COLUMN ? HELP_COLUMN - used : HELP_COLUMN,
+                    "");
             }
-            fputc(*c, stream);
+            (void)fputc(*c, stream);
         }
-        fputc('\n', stream);
+        (void)fputc('\n', stream);
     }
-    fputs("\nWhen it takes calls it prints one line: ready rpc=URL[,URL...] http=URL\n"
-          "SIGTERM lets it finish what is in flight. The manual is fcd(8).\n",
+    (void)fputs("\nWhen it takes calls it prints one line: ready rpc=URL[,URL...] http=URL\n"
+                "SIGTERM lets it finish what is in flight. The manual is fcd(8).\n",
         stream);
 }
 

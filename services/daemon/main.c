@@ -60,7 +60,7 @@ block_signals(void)
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
     pthread_sigmask(SIG_BLOCK, &ending, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     return ending;
 }
 
@@ -117,7 +117,7 @@ run(const struct daemon_options *options)
     log_set_level(options->log_level);
     enum err err = daemon_new(options, &daemon, &why);
     if (err != ERR_OK) {
-        fprintf(stderr, "fcd: %s\n", err_message(&why, err));
+        (void)fprintf(stderr, "fcd: %s\n", err_message(&why, err));
         return EXIT_FAILED;
     }
     struct bytes_view ready = daemon_ready_line(daemon);
@@ -145,7 +145,7 @@ main(int argc, char **argv)
     struct err_detail why = {0};
     enum err err = daemon_options_parse(argc, argv, &options, &why);
     if (err != ERR_OK) {
-        fprintf(stderr, "fcd: %s\n", err_message(&why, err));
+        (void)fprintf(stderr, "fcd: %s\n", err_message(&why, err));
         return err == ERR_INVALID ? EXIT_USAGE : EXIT_FAILED;
     }
     switch (options.action) {

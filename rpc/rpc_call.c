@@ -190,6 +190,7 @@ respond(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const 
     enum err err = rpc_frame_append(frame, 0, &header->base, message, &bulk);
     if (err == ERR_OK) {
         account(call, (enum rpc_code)header->code, now_us);
+        rpc_peer_answers(call->peer);
         bool can_go_on = send_frame(call->peer, call->route, frame, bulk, batch == NULL);
         if (batch != NULL) {
             batch->is_stopped = batch->is_stopped || !can_go_on;

@@ -286,6 +286,12 @@ check_reply_bytes_locked(struct rpc_peer *peer, size_t added)
     }
 }
 
+void
+rpc_peer_answers(struct rpc_peer *peer)
+{
+    atomic_fetch_sub_explicit(&peer->calls, 1, memory_order_relaxed);
+}
+
 bool
 rpc_peer_send(struct rpc_peer *peer, const struct bytes_view *parts, size_t part_count, bool is_last)
 {
@@ -358,7 +364,6 @@ void
 rpc_peer_settle(struct rpc_peer *peer, size_t calls, size_t held_bytes)
 {
     struct rpc_server *server = peer->server;
-    atomic_fetch_sub_explicit(&peer->calls, calls, memory_order_relaxed);
     size_t received_bytes = atomic_fetch_sub(&server->received_bytes, held_bytes) - held_bytes;
     if (atomic_load(&server->has_paused) && received_bytes <= server->options.max_received_bytes / 2) {
         rpc_server_resume_peers(server);

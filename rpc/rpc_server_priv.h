@@ -44,7 +44,7 @@ struct rpc_peer {
     char *address;
 
     atomic_size_t references;
-    atomic_size_t calls; // in flight, without those of `arrived`
+    atomic_size_t calls; // without an answer yet, and without those of `arrived`
     atomic_bool is_closed;
 
     // Only in the listener's calls, which come one at a time.
@@ -180,6 +180,10 @@ bool rpc_peer_put_back(struct rpc_peer *peer, struct rpc_call_list *calls) ERR_C
 // rpc_peer_end_batch writes the replies of a batch, and learns from how long it took how many calls the next one holds.
 void rpc_peer_end_batch(struct rpc_peer *peer, size_t calls, uint64_t took_us);
 
+// rpc_peer_answers takes a call off those of its connection. It comes before rpc_peer_send: a caller that has the
+// answer may call again at once, and then must not be refused for a call that it knows has ended.
+void rpc_peer_answers(struct rpc_peer *peer);
+
 // rpc_peer_send queues one message, and starts writing when is_last. Silent when the peer has closed. Returns false
 // when so much waits to be written that no further call of this peer should be run.
 bool rpc_peer_send(struct rpc_peer *peer, const struct bytes_view *parts, size_t part_count, bool is_last);
@@ -195,7 +199,7 @@ void rpc_peer_remember_token(struct rpc_peer *peer, const struct rpc_token_cache
 // rpc_peer_set_received_pause stops or restarts the reading of a peer for RPC_PAUSE_RECEIVED.
 void rpc_peer_set_received_pause(struct rpc_peer *peer, bool is_paused);
 
-// rpc_peer_settle takes ended calls off the counts, with their references to the peer.
+// rpc_peer_settle takes ended calls off the counts of the server, with their references to the peer.
 void rpc_peer_settle(struct rpc_peer *peer, size_t calls, size_t held_bytes);
 
 // rpc_feed_claim gives the peer the feed of this ticket, with a reference. ERR_NOT_FOUND.

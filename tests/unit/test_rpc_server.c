@@ -13,6 +13,7 @@
 #include "rpc/rpc_frame.h"
 #include "rpc/rpc_peer_priv.h"
 #include "rpc/rpc_server.h"
+#include "rpc/rpc_server_priv.h"
 #include "rpc/rpc_status.h"
 #include "tests/unit/fake_wire.h"
 
@@ -694,6 +695,41 @@ test_limits_on_calls_in_flight(void **state)
     rpc_server_free(&server);
 }
 
+static atomic_size_t calls_when_queued;
+
+static enum err
+queue_and_count(void *transport, const struct bytes_view *parts, size_t part_count)
+{
+    const struct wire *wire = transport;
+    atomic_fetch_add(&calls_when_queued, atomic_load(&wire->peer->calls));
+    return wire_queue(transport, parts, part_count);
+}
+
+// Whoever has an answer may call again, before the server has done with the batch that the answer was in.
+static void
+test_an_answered_call_makes_room_for_the_next(void **state)
+{
+    (void)state;
+    struct rpc_server *server = server_new((struct rpc_server_options){.max_calls_per_connection = 3});
+    struct wire *wire = wire_new(server);
+    struct rpc_transport_ops counting_ops = wire_ops;
+    counting_ops.queue = queue_and_count;
+    wire->peer->ops = &counting_ops;
+    atomic_store(&calls_when_queued, 0);
+    call(wire, &(struct message){.text = "in a batch"});
+    wire_wait(wire, 1);
+    call(wire, &(struct message){.method = "fc.test.v1.Echo/EchoLater"});
+    wait_later(1);
+    answer_later(0);
+    wire_wait(wire, 2);
+    call(wire, &(struct message){.method = "fc.test.v1.Echo/Missing"});
+    wire_wait(wire, 3);
+    assert_int_equal(0, atomic_load(&calls_when_queued));
+    assert_int_equal(0, atomic_load(&wire->peer->calls));
+    wire_free(wire);
+    rpc_server_free(&server);
+}
+
 static void
 test_limit_on_connections(void **state)
 {
@@ -1081,6 +1117,7 @@ main(void)
         cmocka_unit_test(test_replies_that_cannot_be_sent_are_internal),
         cmocka_unit_test(test_late_work_is_not_started_and_late_answers_are_not_given),
         cmocka_unit_test(test_limits_on_calls_in_flight),
+        cmocka_unit_test(test_an_answered_call_makes_room_for_the_next),
         cmocka_unit_test(test_limit_on_connections),
         cmocka_unit_test(test_many_calls_of_one_do_not_hold_up_another),
         cmocka_unit_test(test_a_batch_is_flushed_once),

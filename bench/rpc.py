@@ -1,0 +1,97 @@
+"""Echo calls: fc's runtime against gRPC C++ and against nng's own REQ and REP sockets."""
+import collections
+import pathlib
+import shutil
+import statistics
+import subprocess
+
+import echo
+from figures import RESULTS, median, ratios, spread, table
+
+SECONDS = 2
+SMALL, LARGE = 64, 256 * 1024
+Case = collections.namedtuple("Case", "payload connections outstanding")
+CASES = [Case(payload, 1, outstanding) for payload in (SMALL, LARGE) for outstanding in (1, 32, 256)]
+CASES += [Case(SMALL, 100, 1), Case(SMALL, 100, 32)]
+
+
+def size_of(payload):
+    return f"{payload} B" if payload < 1024 else f"{payload // 1024} KiB"
+
+
+def name_of(case):
+    connections = "" if case.connections == 1 else f"{case.connections} connections x "
+    return f"{size_of(case.payload)}, {connections}{case.outstanding}"
+
+
+def measure(runtime, case):
+    with echo.server(runtime) as server:
+        return server.load(case.connections, case.outstanding, SECONDS, case.payload)
+
+
+def faster(runtimes, results):
+    return max(runtimes, key=lambda runtime: statistics.median(result["calls_per_s"] for result in results[runtime]))
+
+
+def figures_row(case, runtime, results):
+    each = lambda key: [result[key] for result in results]
+    return [name_of(case), runtime, spread(each("calls_per_s")), median(each("p50_us")), median(each("p99_us")),
+            median(each("server_cpu_us"), 1), median(each("client_cpu_us"), 1), f"{statistics.median(each('server_kb')) / 1024:.1f}"]
+
+
+def ratio_row(case, peer, results):
+    cells = [spread(ratios(results, "calls_per_s", "fc", peer), 2)]
+    cells += [median(ratios(results, key, "fc", peer), 2) for key in ("p50_us", "p99_us", "server_cpu_us", "client_cpu_us", "server_kb")]
+    return [name_of(case), peer, *cells]
+
+
+def plot(runtimes, by_case):
+    """calls/s over outstanding, one picture for each payload."""
+    if shutil.which("gnuplot") is None:
+        print("No plots: gnuplot is not installed.\n")
+        return
+    for payload in (SMALL, LARGE):
+        points = [case for case in CASES if case.payload == payload and case.connections == 1]
+        lines = []
+        for runtime in runtimes:
+            rows = [f"{case.outstanding} {statistics.median(r['calls_per_s'] for r in by_case[case][runtime])}" for case in points]
+            lines.append(f"${runtime.replace('-', '_')} << EOD\n" + "\n".join(rows) + "\nEOD\n")
+        picture = RESULTS / f"rpc-{payload}.png"
+        curves = ", ".join(f"${runtime.replace('-', '_')} using 1:2 with linespoints linewidth 2 title '{runtime}'" for runtime in runtimes)
+        script = f"""{''.join(lines)}
+set terminal pngcairo size 900,600
+set output '{picture}'
+set title 'Echo of {size_of(payload)}, one connection, loopback'
+set xlabel 'calls outstanding'
+set ylabel 'calls per second'
+set logscale x 2
+set logscale y
+set key left top
+set grid
+plot {curves}
+"""
+        subprocess.run(["gnuplot"], input=script, text=True, check=True)
+        print(f"wrote {picture.relative_to(pathlib.Path.cwd()) if picture.is_relative_to(pathlib.Path.cwd()) else picture}")
+    print()
+
+
+def run(rounds):
+    print(f"## Echo calls over loopback TCP (medians of {rounds} rounds of {SECONDS} s)\n")
+    runtimes = echo.runtimes()
+    by_case = {case: {runtime: [] for runtime in runtimes} for case in CASES}
+    for _ in range(rounds):
+        for case, results in by_case.items():
+            for runtime in runtimes:
+                results[runtime].append(measure(runtime, case))
+
+    table(["payload, outstanding", "runtime", "calls/s", "p50 us", "p99 us", "server CPU us/call", "client CPU us/call", "server RSS MB"],
+          [figures_row(case, runtime, results[runtime]) for case, results in by_case.items() for runtime in runtimes])
+    grpc = [runtime for runtime in runtimes if runtime in echo.GRPC]
+    peers = lambda results: ([faster(grpc, results)] if grpc else []) + ["nng"]
+    print("fc divided by the peer: more than 1 is better for calls/s, less than 1 for the others.\n")
+    table(["payload, outstanding", "peer", "calls/s", "p50", "p99", "server CPU", "client CPU", "server RSS"],
+          [ratio_row(case, peer, results) for case, results in by_case.items() for peer in peers(results)])
+    others = [100 * r["others_share"] for results in by_case.values() for of_runtime in results.values() for r in of_runtime]
+    print(f"Other programs used {spread(others)} % of the machine while this was measured.\n")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    plot(runtimes, by_case)

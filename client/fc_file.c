@@ -73,6 +73,7 @@ fc_file_stat(struct fc_session *session, const char *file, struct fc_file *out, 
 
     request.file = (char *)(uintptr_t)file; // protobuf-c has no const; it is only read
     rpc_unary_init(&call, fc_session_channel(session), &fc__filestore__v1__file_store__descriptor);
+    call.is_idempotent = true;
     fc__filestore__v1__file_store__stat(&call.service, &request, NULL, NULL);
     enum err err = fc_session_finish(&call, why);
     if (err == ERR_OK) {
@@ -114,6 +115,7 @@ fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *co
         request.prefix = (char *)(uintptr_t)prefix;
         request.page_token = token;
         rpc_unary_init(&call, fc_session_channel(session), &fc__filestore__v1__file_store__descriptor);
+        call.is_idempotent = true;
         fc__filestore__v1__file_store__list(&call.service, &request, NULL, NULL);
         err = fc_session_finish(&call, why);
         if (err == ERR_OK) {

@@ -2,19 +2,12 @@
 #include "client/fc_room.h"
 
 #include <string.h>
-#include <time.h>
 
-#include "base/clock.h"
-#include "base/random.h"
 #include "base/text.h"
 #include "client/fc_room_priv.h"
 
 enum {
     ROOMS_PAGE = 1000, // the most that one ListRooms call returns
-    // A message is sent again after a broken connection for this long: a server that restarts is back by then.
-    RESEND_FOR_MS = 10 * 1000,
-    RESEND_FIRST_PAUSE_MS = 50,
-    RESEND_MAX_PAUSE_MS = 1000,
 };
 
 // lend_text lends to protobuf-c, whose structs have no const: what is only packed is not written to.
@@ -28,6 +21,7 @@ static void
 start_call(struct fc_session *session, struct rpc_unary *call)
 {
     rpc_unary_init(call, fc_session_channel(session), &fc__chat__v1__chat__descriptor);
+    call->is_idempotent = true; // all its methods execute once for each request id
 }
 
 enum err
@@ -177,19 +171,19 @@ fc_room_leave(struct fc_session *session, const char *room, struct err_detail *w
     return err;
 }
 
-// send_once makes one attempt. *may_have_arrived_out says whether the request had left before the call failed.
+// send_message makes the call, which is sent again under the same request id while connections break.
 static enum err
-send_once(struct fc_session *session, const Fc__Chat__V1__SendRequest *request,
-    const uint8_t request_id[RPC_REQUEST_ID_BYTES], struct fc_sent *out, bool *may_have_arrived_out,
+send_message(struct fc_session *session, const Fc__Chat__V1__SendRequest *request, struct fc_sent *out,
     struct err_detail *why)
 {
     struct rpc_unary call;
     start_call(session, &call);
-    memcpy(call.request_id, request_id, sizeof(call.request_id));
     fc__chat__v1__chat__send(&call.service, request, NULL, NULL);
     enum err err = fc_session_finish(&call, why);
-    *may_have_arrived_out = call.was_sent;
-    if (err == ERR_OK) {
+    if ((err == ERR_UNAVAILABLE || err == ERR_TIMEOUT) && call.was_sent) {
+        err = err_fail(why, err, "%s; look with fc history before you send the message again",
+            call.status.detail.message);
+    } else if (err == ERR_OK) {
         const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
         if (response->room_id.len != sizeof(out->room_id) || response->seq == 0) {
             err = err_fail(why, ERR_PROTOCOL, "the server answered the message in a way that makes no sense");
@@ -201,50 +195,6 @@ send_once(struct fc_session *session, const Fc__Chat__V1__SendRequest *request,
     }
     rpc_unary_deinit(&call);
     return err;
-}
-
-// pause_before_resend waits for half to all of *pause_ms, so that the clients of a restarting server do not come back
-// together, and doubles it.
-static void
-pause_before_resend(unsigned *pause_ms)
-{
-    uint32_t random;
-    random_bytes(&random, sizeof(random));
-    long wait_ms = *pause_ms / 2 + random % (*pause_ms / 2 + 1);
-    struct timespec wait = {.tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L};
-    nanosleep(&wait, NULL);
-    *pause_ms = *pause_ms * 2 > RESEND_MAX_PAUSE_MS ? RESEND_MAX_PAUSE_MS : *pause_ms * 2;
-}
-
-// send_until_answered resends under the same request id while connections break. A server that was never reached is
-// reported at once: then nothing can have arrived.
-static enum err
-send_until_answered(struct fc_session *session, const Fc__Chat__V1__SendRequest *request, struct fc_sent *out,
-    struct err_detail *why)
-{
-    uint8_t request_id[RPC_REQUEST_ID_BYTES];
-    random_bytes(request_id, sizeof(request_id));
-    uint64_t give_up_ms = clock_monotonic_ms() + RESEND_FOR_MS;
-    unsigned pause_ms = RESEND_FIRST_PAUSE_MS;
-    bool may_have_arrived = false;
-    for (;;) {
-        bool was_sent = false;
-        enum err err = send_once(session, request, request_id, out, &was_sent, why);
-        may_have_arrived = may_have_arrived || was_sent;
-        if (err != ERR_UNAVAILABLE || !may_have_arrived) {
-            return err;
-        }
-        if (clock_monotonic_ms() >= give_up_ms) {
-            return err_fail(why, err,
-                "the connection broke and the server has not come back within %d s; the message may have arrived, "
-                "so look with fc history before you send it again",
-                RESEND_FOR_MS / 1000);
-        }
-        pause_before_resend(&pause_ms);
-        if (why != NULL) {
-            memset(why, 0, sizeof(*why));
-        }
-    }
 }
 
 enum err
@@ -271,7 +221,7 @@ fc_room_send(struct fc_session *session, const char *room, struct bytes_view tex
         file.file_id = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)(uintptr_t)file_id};
         request.file = &file;
     }
-    err = send_until_answered(session, &request, out, why);
+    err = send_message(session, &request, out, why);
 out:
     bytes_free(&terminated);
     return err;

@@ -86,6 +86,7 @@ static enum err
 begin_call(struct fc_room_stream *stream, struct rpc_unary *call)
 {
     rpc_unary_init(call, fc_session_channel(stream->session), &fc__chat__v1__chat__descriptor);
+    call->is_idempotent = true;
     pthread_mutex_lock(&stream->mutex);
     if (fc_room_inbox_is_closed(&stream->inbox)) {
         pthread_mutex_unlock(&stream->mutex);

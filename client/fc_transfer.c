@@ -265,6 +265,7 @@ fc_transfer_prepare_call(struct fc_transfer *transfer, struct rpc_unary *call, u
 {
     rpc_unary_init(call, fc_session_channel(transfer->session), &fc__filestore__v1__file_store__descriptor);
     call->timeout_ms = timeout_ms;
+    call->is_idempotent = true; // as all methods of the FileStore are
     call->on_done = on_call_done;
     call->context = transfer;
     transfer->locked.is_call_done = false;

@@ -1,171 +1,35 @@
-// A channel: the calls in flight to a server, and the connection that carries them.
+// A channel: how calls are started, and the connection that carries them. How they end is in rpc_channel_end.c.
 //
-// A call is in the channel's table from its start until somebody claims it: the answer, its deadline, a cancel, the end
-// of the connection, or rpc_channel_free. Who claims it completes it, without the lock; so each call ends once.
-//
-// Answers carry a request id that is not used again before 2^31 further calls, so a late one meets nobody. One timer
-// per channel stands for the earliest deadline, or the next attempt to connect while calls wait for it: calls that end
-// in time, nearly all, never touch it.
-//
-// Lock order: the channel's, then the pipe's or nng's own. Completions run without any.
+// Lock order: the channel's, then the pipe's or nng's own.
 #include "rpc/rpc_channel.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
-#include "base/timer.h"
-#include "rpc/rpc_channel_priv.h"
-#include "rpc/rpc_connection.h"
+#include "rpc/rpc_channel_core.h"
 #include "rpc/rpc_nng.h"
 #include "rpc/rpc_tls_priv.h"
-#include "rpc/rpc_unary_table.h"
 #include "rpc/sp_pipe.h"
 
 enum {
     CONNECT_TIMEOUT_DEFAULT_MS = 5000,
 };
 
-struct rpc_channel {
-    struct timer_queue *timers; // immutable after new
-    struct timer timer;         // expires at locked.armed_ms
-
-    pthread_mutex_t mutex;
-    pthread_cond_t quiet; // a connection or an attempt has ended
-    struct rpc_connection connection;
-    struct {
-        bool is_freeing;
-        char token[RPC_TOKEN_MAX_BYTES + 1];
-
-        struct rpc_unary_table calls; // in flight
-
-        struct rpc_unary_list ended; // complete but for their completion, which the timer thread runs
-        uint64_t armed_ms;           // UINT64_MAX: the timer is idle
-    } locked;
-};
-
 // The connection whose answers this thread is delivering. Calls that are started on it from their completions leave
 // together at the end of the batch.
 static _Thread_local const struct rpc_connection *delivering;
 
-static void
-lock(struct rpc_channel *channel)
-{
-    (void)pthread_mutex_lock(&channel->mutex);
-}
-
-static void
-unlock(struct rpc_channel *channel)
-{
-    (void)pthread_mutex_unlock(&channel->mutex);
-}
-
-bool
-rpc_channel_claim(struct rpc_channel *channel, struct rpc_unary *call)
-{
-    lock(channel);
-    bool is_mine = call->locked.state == RPC_UNARY_WAITS || call->locked.state == RPC_UNARY_SENT;
-    if (is_mine) {
-        rpc_unary_table_claim(&channel->locked.calls, call);
-    }
-    unlock(channel);
-    return is_mine;
-}
-
-// ---- Completion ----
-
-// Completes a claimed call. It may be gone afterwards.
-static void
-complete(struct rpc_channel *channel, struct rpc_unary *call)
-{
-    lock(channel);
-    call->locked.state = RPC_UNARY_DONE;
-    ProtobufCClosure closure = call->closure;
-    rpc_unary_done_fn *on_done = call->on_done;
-    if (closure == NULL && on_done == NULL && call->locked.waiter != NULL) {
-        // Under the lock: the waiter's condition and the call are gone as soon as it sees the state.
-        (void)pthread_cond_signal(call->locked.waiter);
-    }
-    unlock(channel);
-    if (closure != NULL) {
-        closure(call->response, call->closure_data);
-    } else if (on_done != NULL) {
-        on_done(call);
-    }
-}
-
-static void
-complete_all(void *owner, struct rpc_unary_list *claimed)
-{
-    struct rpc_channel *channel = owner;
-    struct rpc_unary *call;
-    while ((call = TAILQ_FIRST(claimed)) != NULL) {
-        TAILQ_REMOVE(claimed, call, locked.link);
-        complete(channel, call);
-    }
-}
-
-// Takes a call out of the table with a status, for completion once the lock is given up.
-static void
-end_locked(struct rpc_channel *channel, struct rpc_unary *call, enum rpc_code code, const char *message,
-    struct rpc_unary_list *ended)
-{
-    rpc_unary_table_claim(&channel->locked.calls, call);
-    rpc_unary_set_status(call, code, "%s", message);
-    TAILQ_INSERT_TAIL(ended, call, locked.link);
-}
-
-static void
-arm_locked(struct rpc_channel *channel, uint64_t expires_ms)
-{
-    if (expires_ms >= channel->locked.armed_ms) {
-        return;
-    }
-    uint64_t now_ms = clock_monotonic_ms();
-    uint64_t delay_ms = expires_ms > now_ms ? expires_ms - now_ms : 0;
-    if (timer_start(channel->timers, &channel->timer, delay_ms) == ERR_OK) {
-        channel->locked.armed_ms = expires_ms;
-    }
-}
-
-void
-rpc_channel_reject(struct rpc_channel *channel, struct rpc_unary *call)
-{
-    // A completion never runs inside the function that started or cancelled the call, where its owner may hold a lock.
-    bool is_deferred = call->closure != NULL || call->on_done != NULL;
-    if (is_deferred) {
-        lock(channel);
-        arm_locked(channel, 0);
-        is_deferred = channel->locked.armed_ms == 0; // else there is no memory for the timer
-        if (is_deferred) {
-            call->locked.state = RPC_UNARY_CLAIMED;
-            TAILQ_INSERT_TAIL(&channel->locked.ended, call, locked.link);
-        }
-        unlock(channel);
-    }
-    if (!is_deferred) {
-        complete(channel, call);
-    }
-}
-
-void
-rpc_channel_wait(struct rpc_channel *channel, struct rpc_unary *call)
-{
-    pthread_cond_t done;
-    (void)pthread_cond_init(&done, NULL);
-    lock(channel);
-    call->locked.waiter = &done;
-    while (call->locked.state != RPC_UNARY_DONE) {
-        (void)pthread_cond_wait(&done, &channel->mutex);
-    }
-    call->locked.waiter = NULL;
-    unlock(channel);
-    (void)pthread_cond_destroy(&done);
-}
-
 // ---- The connection ----
+
+// Whether a call waits for a connection that cannot be made at present. One that is sent again does: it is not known
+// whether it was executed, and only the server can tell.
+static bool
+is_patient(const struct rpc_unary *call)
+{
+    return call->is_waiting_for_ready || call->was_sent;
+}
 
 // Hands a call's frame to the connection. On failure the call is as it was.
 static enum err
@@ -177,6 +41,7 @@ send_locked(struct rpc_channel *channel, struct rpc_unary *call, const struct by
     if (err == ERR_OK) {
         call->locked.state = RPC_UNARY_SENT;
         call->was_sent = true;
+        call->status.attempts++;
     }
     return err;
 }
@@ -187,7 +52,7 @@ connect_locked(struct rpc_channel *channel, uint64_t now_ms)
 {
     enum err err = rpc_connection_connect_locked(&channel->connection, now_ms);
     if (err == ERR_OK && channel->connection.locked.state == RPC_CONNECTION_BACKING_OFF) {
-        arm_locked(channel, channel->connection.locked.next_attempt_ms);
+        rpc_channel_arm_locked(channel, channel->connection.locked.next_attempt_ms);
     }
     return err;
 }
@@ -201,7 +66,7 @@ serve_waiting_locked(struct rpc_channel *channel, uint64_t now_ms, struct rpc_un
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
         if (call->locked.state == RPC_UNARY_WAITS) {
-            end_locked(channel, call, rpc_code_from_err(err), err_sentence(err), ended);
+            rpc_channel_end_locked(channel, call, rpc_code_from_err(err), err_sentence(err), ended);
         }
         call = next;
     }
@@ -216,10 +81,23 @@ send_late_locked(struct rpc_channel *channel, struct rpc_unary *call, uint64_t n
     if (err == ERR_OK) {
         err = send_locked(channel, call, &call->locked.frame, bytes_view_of(NULL, 0));
     }
-    if (err == ERR_OK) {
+    if (err == ERR_OK && !call->is_idempotent) {
         bytes_free(&call->locked.frame);
     }
     return err;
+}
+
+// Sends a call whose pause is over, or has it wait for a connection.
+static void
+resume_locked(struct rpc_channel *channel, struct rpc_unary *call, uint64_t now_ms, struct rpc_unary_list *ended)
+{
+    call->locked.state = RPC_UNARY_WAITS;
+    enum err err = send_late_locked(channel, call, now_ms);
+    if (err == ERR_OK) {
+        sp_pipe_flush(channel->connection.locked.pipe);
+    } else if (err != ERR_CLOSED) {
+        rpc_channel_end_locked(channel, call, rpc_code_from_err(err), err_sentence(err), ended);
+    }
 }
 
 static void
@@ -234,7 +112,7 @@ on_ready_locked(void *owner, struct rpc_connection *connection, struct rpc_unary
         if (err != ERR_OK && err != ERR_CLOSED) { // else it goes on waiting
             struct err_detail why = {0};
             (void)err_fail(&why, err, "cannot send to %s: %s", connection->url.text, err_sentence(err));
-            end_locked(channel, call, rpc_code_from_err(err), why.message, ended);
+            rpc_channel_end_locked(channel, call, rpc_code_from_err(err), why.message, ended);
         }
         call = next;
     }
@@ -249,16 +127,16 @@ on_message(void *owner, struct rpc_connection *connection, struct sp_message *me
         return; // belongs to nobody
     }
     uint32_t id = bytes_load_be32(message->data.data);
-    lock(channel);
+    rpc_channel_lock(channel);
     struct rpc_unary *call = rpc_unary_table_find(&channel->locked.calls, id);
     if (call != NULL) {
         rpc_unary_table_claim(&channel->locked.calls, call);
     }
-    unlock(channel);
+    rpc_channel_unlock(channel);
     if (call != NULL) { // else it has timed out or was cancelled
         size_t size = message->data.size - sizeof id;
         rpc_unary_take_answer(call, bytes_view_of(message->data.data + sizeof id, size), message->large);
-        complete(channel, call);
+        rpc_channel_complete(channel, call);
     }
 }
 
@@ -279,14 +157,15 @@ on_down_locked(void *owner, struct rpc_connection *connection, bool was_ready, s
     struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
+        bool is_waiting = call->locked.state == RPC_UNARY_WAITS;
         // After a loss those that wait have found the connection ending: they are worth an attempt.
-        bool is_waiting = call->is_waiting_for_ready && reason == ERR_UNAVAILABLE;
-        bool is_over = call->locked.state == RPC_UNARY_SENT || (!was_ready && !is_waiting);
+        bool goes_on = was_ready || (is_patient(call) && reason == ERR_UNAVAILABLE);
+        bool is_over = call->locked.state == RPC_UNARY_SENT || (is_waiting && !goes_on);
         if (is_over) {
             call->status.is_untrusted = reason == ERR_UNTRUSTED;
-            end_locked(channel, call, rpc_code_from_err(reason), connection->locked.cause.message, ended);
+            rpc_channel_end_locked(channel, call, rpc_code_from_err(reason), connection->locked.cause.message, ended);
         }
-        has_waiting = has_waiting || !is_over;
+        has_waiting = has_waiting || (is_waiting && !is_over);
         call = next;
     }
     if (has_waiting) {
@@ -299,7 +178,7 @@ static const struct rpc_connection_handlers connection_handlers = {
     .on_message = on_message,
     .on_batch_end = on_batch_end,
     .on_down_locked = on_down_locked,
-    .complete_all = complete_all,
+    .complete_all = rpc_channel_complete_all,
 };
 
 // ---- Time ----
@@ -310,14 +189,18 @@ end_late_locked(struct rpc_channel *channel, struct rpc_unary *call, struct rpc_
 {
     const struct rpc_connection *connection = &channel->connection;
     struct err_detail why = {0};
-    if (call->was_sent) {
+    if (call->was_sent && call->locked.state != RPC_UNARY_SENT) {
+        (void)err_fail(&why, ERR_TIMEOUT,
+            "the connection to %s was lost and has not come back within %u ms; the call may have been executed",
+            connection->url.text, call->timeout_ms);
+    } else if (call->was_sent) {
         (void)err_fail(&why, ERR_TIMEOUT, "no answer from %s within %u ms", connection->url.text, call->timeout_ms);
     } else {
         const char *cause = connection->locked.cause.message;
         (void)err_fail(&why, ERR_TIMEOUT, "no connection to %s within %u ms%s%s", connection->url.text,
             call->timeout_ms, cause[0] == '\0' ? "" : ": ", cause);
     }
-    end_locked(channel, call, RPC_DEADLINE_EXCEEDED, why.message, ended);
+    rpc_channel_end_locked(channel, call, RPC_DEADLINE_EXCEEDED, why.message, ended);
 }
 
 static void
@@ -326,7 +209,7 @@ on_timer(struct timer *timer)
     struct rpc_channel *channel = (struct rpc_channel *)((char *)timer - offsetof(struct rpc_channel, timer));
     struct rpc_unary_list due = TAILQ_HEAD_INITIALIZER(due);
     struct rpc_unary *call;
-    lock(channel);
+    rpc_channel_lock(channel);
     uint64_t now_ms = clock_monotonic_ms();
     uint64_t next_ms = UINT64_MAX;
     bool has_waiting = false;
@@ -338,18 +221,23 @@ on_timer(struct timer *timer)
             end_late_locked(channel, call, &due);
         } else {
             next_ms = call->locked.deadline_ms < next_ms ? call->locked.deadline_ms : next_ms;
+            if (call->locked.state == RPC_UNARY_PAUSES && call->locked.retry_ms <= now_ms) {
+                resume_locked(channel, call, now_ms, &due);
+            } else if (call->locked.state == RPC_UNARY_PAUSES && call->locked.retry_ms < next_ms) {
+                next_ms = call->locked.retry_ms;
+            }
             has_waiting = has_waiting || call->locked.state == RPC_UNARY_WAITS;
         }
         call = next;
     }
     if (next_ms != UINT64_MAX) {
-        arm_locked(channel, next_ms);
+        rpc_channel_arm_locked(channel, next_ms);
     }
     if (has_waiting) {
         serve_waiting_locked(channel, now_ms, &due);
     }
-    unlock(channel);
-    complete_all(channel, &due);
+    rpc_channel_unlock(channel);
+    rpc_channel_complete_all(channel, &due);
 }
 
 // ---- Starting calls ----
@@ -361,6 +249,10 @@ submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes 
 {
     const struct rpc_connection *connection = &channel->connection;
     enum err err = channel->locked.is_freeing ? ERR_CANCELLED : send_locked(channel, call, frame, bulk);
+    if (err == ERR_OK && call->is_idempotent && bytes_append(frame, bulk) == ERR_OK) {
+        call->locked.frame = *frame;
+        *frame = (struct bytes){0}; // transferred
+    }
     if (err == ERR_CLOSED) { // not connected, or no longer
         err = connect_locked(channel, now_ms);
         if (err == ERR_OK && connection->locked.state == RPC_CONNECTION_BACKING_OFF && !call->is_waiting_for_ready) {
@@ -386,20 +278,20 @@ rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct b
     struct sp_pipe *pipe = NULL;
     struct err_detail why = {0};
     uint64_t now_ms = clock_monotonic_ms();
-    lock(channel);
+    rpc_channel_lock(channel);
     call->locked.deadline_ms = now_ms + call->timeout_ms;
     rpc_unary_table_insert(&channel->locked.calls, call);
     enum err err = submit_locked(channel, call, frame, bulk, now_ms, &why);
     if (err != ERR_OK) {
         rpc_unary_table_claim(&channel->locked.calls, call);
     } else {
-        arm_locked(channel, call->locked.deadline_ms);
+        rpc_channel_arm_locked(channel, call->locked.deadline_ms);
         if (call->locked.state == RPC_UNARY_SENT && delivering != &channel->connection) {
             pipe = channel->connection.locked.pipe;
             sp_pipe_hold(pipe);
         }
     }
-    unlock(channel);
+    rpc_channel_unlock(channel);
     if (err != ERR_OK) {
         call->status.is_untrusted = err == ERR_UNTRUSTED;
         rpc_unary_set_status(call, rpc_code_from_err(err), "%s", why.message);
@@ -420,20 +312,20 @@ rpc_channel_set_token(struct rpc_channel *channel, const char *token)
     if (size > RPC_TOKEN_MAX_BYTES) {
         return ERR_TOO_BIG;
     }
-    lock(channel);
+    rpc_channel_lock(channel);
     digest_wipe(channel->locked.token, sizeof channel->locked.token);
     memcpy(channel->locked.token, size == 0 ? "" : token, size);
     channel->locked.token[size] = '\0';
-    unlock(channel);
+    rpc_channel_unlock(channel);
     return ERR_OK;
 }
 
 void
 rpc_channel_copy_token(struct rpc_channel *channel, char token_out[RPC_TOKEN_MAX_BYTES + 1])
 {
-    lock(channel);
+    rpc_channel_lock(channel);
     strcpy(token_out, channel->locked.token);
-    unlock(channel);
+    rpc_channel_unlock(channel);
 }
 
 const char *
@@ -504,21 +396,21 @@ rpc_channel_free(struct rpc_channel **channel_in)
     if (channel == NULL) {
         return;
     }
-    lock(channel);
+    rpc_channel_lock(channel);
     channel->locked.is_freeing = true;
     struct rpc_unary *call;
     while ((call = TAILQ_FIRST(&channel->locked.calls.calls)) != NULL) {
-        end_locked(channel, call, RPC_CANCELLED, err_sentence(ERR_CANCELLED), &cancelled);
+        rpc_channel_end_locked(channel, call, RPC_CANCELLED, err_sentence(ERR_CANCELLED), &cancelled);
     }
     rpc_connection_close_locked(&channel->connection);
-    unlock(channel);
-    complete_all(channel, &cancelled);
+    rpc_channel_unlock(channel);
+    rpc_channel_complete_all(channel, &cancelled);
 
-    lock(channel);
+    rpc_channel_lock(channel);
     while (channel->connection.locked.active > 0) {
         (void)pthread_cond_wait(&channel->quiet, &channel->mutex);
     }
-    unlock(channel);
+    rpc_channel_unlock(channel);
     // What completions have started meanwhile was rejected, and waits for the timer.
     do {
         (void)timer_stop(channel->timers, &channel->timer);

@@ -5,6 +5,12 @@
 // the address, the cause and when the next attempt is due; one that is waiting for ready (see below) waits for a
 // connection within its deadline. After a connection was lost the next call connects at once.
 //
+// A call that its caller declares idempotent is sent again, under the same request id, when its connection was lost or
+// the server said UNAVAILABLE, or RESOURCE_EXHAUSTED with a time to retry after: up to four times in all, within its
+// deadline, after pauses as above, and no earlier than the server asked for. From its second attempt on it waits for a
+// connection. A channel spends at most ten retries and one more for each ten calls that succeed, so that a server in
+// trouble is not made to answer every call four times. All other calls are sent once at most.
+//
 // Calls are made with protobuf-c's generated functions on a struct rpc_unary, which is a ProtobufCService:
 //
 //     struct rpc_unary call;
@@ -28,6 +34,7 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/err.h"
+#include "rpc/rpc_backoff.h"
 #include "rpc/rpc_limits.h"
 #include "rpc/rpc_status.h"
 #include "rpc/rpc_tls.h"
@@ -70,8 +77,10 @@ struct rpc_unary {
     uint32_t timeout_ms;                      // RPC_TIMEOUT_DEFAULT_MS
     uint8_t request_id[RPC_REQUEST_ID_BYTES]; // random; set it to repeat an earlier call
     bool is_waiting_for_ready;                // has it wait while the server cannot be reached, rather than fail
-    rpc_unary_done_fn *on_done;               // NULL: somebody calls rpc_unary_wait
-    void *context;                            // the caller's
+    bool is_idempotent; // changes nothing, or executes once for each request id, as all methods of this project do that
+                        // a user calls: it may be sent again. Its request is kept in memory until it has ended
+    rpc_unary_done_fn *on_done; // NULL: somebody calls rpc_unary_wait
+    void *context;              // the caller's
 
     // Public, after the end.
     struct rpc_status status;
@@ -93,7 +102,10 @@ struct rpc_unary {
         int state;
         uint32_t id;
         uint64_t deadline_ms;
-        struct bytes frame; // until there is a connection
+        uint64_t retry_ms;          // while it pauses
+        struct rpc_backoff backoff; // of its retries
+        bool is_cancelled;          // while claimed by another
+        struct bytes frame;         // until it was sent; of an idempotent call until the end
         void *waiter;
     } locked;
 };

@@ -10,6 +10,7 @@ enum rpc_unary_state {
     RPC_UNARY_NEW,
     RPC_UNARY_WAITS,   // for a connection; its frame is kept
     RPC_UNARY_SENT,    // handed to a connection
+    RPC_UNARY_PAUSES,  // before it is sent again
     RPC_UNARY_CLAIMED, // whoever took it from the channel completes it
     RPC_UNARY_DONE,
 };
@@ -23,8 +24,8 @@ void rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, str
 // rpc_channel_reject ends a call that could not be prepared; its status says why.
 void rpc_channel_reject(struct rpc_channel *channel, struct rpc_unary *call);
 
-// rpc_channel_claim takes a call out, so that the caller completes it; false when somebody else has it.
-bool rpc_channel_claim(struct rpc_channel *channel, struct rpc_unary *call);
+// rpc_channel_cancel takes a call out for good, so that the caller completes it; false when somebody else does.
+bool rpc_channel_cancel(struct rpc_channel *channel, struct rpc_unary *call);
 
 // rpc_channel_wait blocks until the call is done.
 void rpc_channel_wait(struct rpc_channel *channel, struct rpc_unary *call);

@@ -43,6 +43,7 @@ struct rpc_status {
     char reason[RPC_REASON_MAX_BYTES]; // ErrorInfo.reason, or empty
     uint32_t retry_after_ms;           // ErrorInfo.retry_after_ms, or 0
     bool is_untrusted;                 // UNAVAILABLE, because the server's certificate is not trusted
+    uint32_t attempts;                 // how often the call was sent; 0: no server was reached
 };
 
 // rpc_code_name returns "NOT_FOUND" and so on; "UNKNOWN" for numbers that are none.

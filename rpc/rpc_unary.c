@@ -284,7 +284,7 @@ rpc_unary_raw_response(const struct rpc_unary *call)
 void
 rpc_unary_cancel(struct rpc_unary *call)
 {
-    if (rpc_channel_claim(call->channel, call)) {
+    if (rpc_channel_cancel(call->channel, call)) {
         rpc_unary_set_status(call, RPC_CANCELLED, "%s", err_sentence(ERR_CANCELLED));
         rpc_channel_reject(call->channel, call);
     }

@@ -92,5 +92,4 @@ rpc_unary_table_claim(struct rpc_unary_table *table, struct rpc_unary *call)
     TAILQ_REMOVE(&table->calls, call, locked.link);
     table->count--;
     call->locked.state = RPC_UNARY_CLAIMED;
-    bytes_free(&call->locked.frame);
 }

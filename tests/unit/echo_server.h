@@ -21,7 +21,7 @@ enum behaviour {
     NEWER_VERSION, // answers in version 2
     MALFORMED,     // answers with half a frame
     BAD_MESSAGE,   // answers with a message that is none
-    FAILS,         // with status and ErrorInfo
+    FAILS,         // with status and ErrorInfo, failures_left times; then echoes
     UNKNOWN_CODE,  // status 99
     SPEAKS_HTTP,   // instead of a handshake
     NO_HANDSHAKE,  // says nothing at all
@@ -34,10 +34,14 @@ struct server {
     bool is_ipc;
     _Atomic(enum behaviour) behaviour; // a test may change it
     size_t close_after;
+    int failure_code;
+    uint32_t retry_after_ms;
+    atomic_size_t failures_left;
     pthread_t thread;
     atomic_size_t calls;
     atomic_size_t connections;
     uint32_t last_timeout_ms;
+    uint8_t last_request_id[16];
     char last_token[64];
     char last_method[64];
     atomic_bool is_stopping;
@@ -78,6 +82,7 @@ note_header(struct server *server, struct bytes_view encoded)
     assert_int_equal(header->request_id.len, 16);
     assert_true(header->timeout_ms > 0);
     server->last_timeout_ms = header->timeout_ms;
+    memcpy(server->last_request_id, header->request_id.data, sizeof server->last_request_id);
     fc__rpc__v1__request_header__free_unpacked(header, NULL);
 }
 
@@ -94,7 +99,7 @@ answer_failure(struct server *server, int fd, const uint8_t *id, int code)
     char type[] = "fc.rpc.v1.ErrorInfo";
     char message[] = "there are too many echoes";
     info.reason = reason;
-    info.retry_after_ms = 1500;
+    info.retry_after_ms = server->retry_after_ms;
     other.type = other_type;
     detail.type = type;
     detail.value.data = packed;
@@ -148,7 +153,12 @@ serve_call(struct server *server, int fd, struct bytes *call, struct bytes *kept
         answer(server, fd, call->data, 1, &ok, bytes_view_of_text("\x0a\x50too short"));
         break;
     case FAILS:
-        answer_failure(server, fd, call->data, FC__RPC__V1__CODE__RESOURCE_EXHAUSTED);
+        if (server->failures_left == 0) {
+            answer(server, fd, call->data, 1, &ok, frame.message);
+        } else {
+            server->failures_left--;
+            answer_failure(server, fd, call->data, server->failure_code);
+        }
         break;
     case UNKNOWN_CODE:
         answer_failure(server, fd, call->data, 99);
@@ -248,6 +258,9 @@ server_bind(struct server *server, bool is_ipc, enum behaviour behaviour)
 {
     memset(server, 0, sizeof *server);
     server->behaviour = behaviour;
+    server->failure_code = RPC_RESOURCE_EXHAUSTED;
+    server->retry_after_ms = 1500;
+    server->failures_left = SIZE_MAX;
     server->is_ipc = is_ipc;
     if (is_ipc) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -287,6 +300,26 @@ server_stop(struct server *server)
     if (server->is_ipc) {
         (void)unlink(server->url + strlen("ipc://"));
     }
+}
+
+// One of the counters of the server, for wire_wait_until.
+struct server_count {
+    const atomic_size_t *counter;
+    size_t wanted;
+};
+
+static inline bool
+server_has_counted(void *context)
+{
+    const struct server_count *count = context;
+    return atomic_load(count->counter) >= count->wanted;
+}
+
+static inline void
+server_wait_for_count(const atomic_size_t *counter, size_t wanted)
+{
+    struct server_count count = {.counter = counter, .wanted = wanted};
+    assert_true(wire_wait_until(server_has_counted, &count, 10000));
 }
 
 static inline struct rpc_channel *

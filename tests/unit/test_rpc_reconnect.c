@@ -1,25 +1,5 @@
 #include "echo_server.h"
 
-// What the server counts, for wire_wait_until.
-struct count {
-    const atomic_size_t *counter;
-    size_t wanted;
-};
-
-static bool
-has_counted(void *context)
-{
-    const struct count *count = context;
-    return atomic_load(count->counter) >= count->wanted;
-}
-
-static void
-wait_for_count(const atomic_size_t *counter, size_t wanted)
-{
-    struct count count = {.counter = counter, .wanted = wanted};
-    assert_true(wire_wait_until(has_counted, &count, 10000));
-}
-
 static void
 start_waiting_echo(struct rpc_unary *call, struct rpc_channel *channel)
 {
@@ -105,7 +85,7 @@ test_a_waiting_call_outlives_many_attempts(void **state)
     server_start(&server, false, HANGS_UP);
     struct rpc_channel *channel = channel_to(server.url);
     start_waiting_echo(&call, channel);
-    wait_for_count(&server.connections, 4);
+    server_wait_for_count(&server.connections, 4);
     server.behaviour = ECHO;
     assert_int_equal(rpc_unary_wait(&call), ERR_OK);
     assert_true(call.was_sent);
@@ -168,7 +148,7 @@ test_cancel_and_free_while_pausing(void **state)
     for (int i = 0; i < 4; i++) {
         start_waiting_echo(&calls[i], channel);
     }
-    wait_for_count(&server.connections, 2);
+    server_wait_for_count(&server.connections, 2);
     rpc_unary_cancel(&calls[0]);
     assert_int_equal(rpc_unary_wait(&calls[0]), ERR_CANCELLED);
     rpc_channel_free(&channel);
@@ -188,7 +168,7 @@ test_pauses_begin_anew_after_a_connection(void **state)
     server_start(&server, false, HANGS_UP);
     struct rpc_channel *channel = channel_to(server.url);
     start_waiting_echo(&call, channel);
-    wait_for_count(&server.connections, 4);
+    server_wait_for_count(&server.connections, 4);
     server.close_after = 1; // takes the call and closes
     server.behaviour = CLOSES;
     assert_int_equal(rpc_unary_wait(&call), ERR_UNAVAILABLE);

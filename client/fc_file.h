@@ -41,7 +41,7 @@ typedef void fc_progress_fn(void *context, const struct fc_progress *progress);
 
 // What both directions share; all zero is fine.
 struct fc_transfer_options {
-    unsigned chunks_in_flight; // 0: 8, or 32 MiB if that is less
+    unsigned chunks_in_flight; // 0: 16 MiB of them, but 4 at least and 64 at most
     unsigned connections;      // 0: 2; of their own, beside the session's
     fc_progress_fn *on_progress;
     void *context;

@@ -70,7 +70,10 @@ fc_transfer_open(struct fc_transfer *transfer, uint64_t size_bytes, uint32_t chu
     struct err_detail *why)
 {
     uint64_t chunk_count = size_bytes / chunk_bytes + (size_bytes % chunk_bytes != 0);
-    unsigned standard = choose(FC_TRANSFER_IN_FLIGHT_BYTES / chunk_bytes, 1, FC_TRANSFER_IN_FLIGHT_DEFAULT);
+    unsigned standard = FC_TRANSFER_IN_FLIGHT_BYTES / chunk_bytes;
+    if (standard < FC_TRANSFER_IN_FLIGHT_LEAST) {
+        standard = FC_TRANSFER_IN_FLIGHT_LEAST;
+    }
     unsigned slot_count = choose(transfer->options->chunks_in_flight, standard, FC_TRANSFER_IN_FLIGHT_MAX);
     unsigned connections =
         choose(transfer->options->connections, FC_TRANSFER_CONNECTIONS_DEFAULT, FC_TRANSFER_CONNECTIONS_MAX);

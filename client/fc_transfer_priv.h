@@ -20,9 +20,11 @@
 #include "fc/filestore/v1/filestore.pb-c.h"
 
 enum {
-    FC_TRANSFER_IN_FLIGHT_DEFAULT = 8,
+    // By default so many bytes: each chunk of an upload waits for its share of two syncs, so there must be enough of
+    // them to keep the server busy meanwhile, and both sides hold them in memory.
+    FC_TRANSFER_IN_FLIGHT_BYTES = 16 * 1024 * 1024,
+    FC_TRANSFER_IN_FLIGHT_LEAST = 4, // chunks, however large
     FC_TRANSFER_IN_FLIGHT_MAX = 64,
-    FC_TRANSFER_IN_FLIGHT_BYTES = 32 * 1024 * 1024, // fewer by default when chunks are so large
     FC_TRANSFER_CONNECTIONS_DEFAULT = 2,
     FC_TRANSFER_CONNECTIONS_MAX = 16,
 };

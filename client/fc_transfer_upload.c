@@ -13,7 +13,7 @@
 #include "client/fc_transfer_priv.h"
 
 enum {
-    CHUNK_TIMEOUT_MS = 120 * 1000, // eight chunks of 8 MiB pass in it at 0.6 MB/s; after it fewer are sent at once
+    CHUNK_TIMEOUT_MS = 120 * 1000, // four chunks of 8 MiB pass in it at 0.3 MB/s; after it fewer are sent at once
     CANCEL_TIMEOUT_MS = 5 * 1000,  // somebody waits for the prompt
     CHUNK_MIN_BYTES = 256 * 1024,
     CHUNK_MAX_BYTES = 8 * 1024 * 1024,

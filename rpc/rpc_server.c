@@ -38,6 +38,7 @@ static const struct scheme {
     {"tls+tcp://", rpc_native_listen, &rpc_native_listener_ops},
     {"ipc://", rpc_native_listen, &rpc_native_listener_ops},
     {"http://", rpc_web_listen, &rpc_web_listener_ops},
+    {"https://", rpc_web_listen, &rpc_web_listener_ops},
 };
 
 void
@@ -192,7 +193,7 @@ rpc_server_listen(struct rpc_server *server, const char *url, char bound_url_out
             "http://HOST:PORT",
             url);
     }
-    if (server->options.tls == NULL && strncmp(url, "tls+", strlen("tls+")) == 0) {
+    if (server->options.tls == NULL && (strncmp(url, "tls+", strlen("tls+")) == 0 || strncmp(url, "https:", strlen("https:")) == 0)) {
         return err_fail(why, ERR_PRECONDITION, "%s needs a certificate", url);
     }
     struct rpc_listener *listener = calloc(1, sizeof(*listener));

@@ -6,6 +6,7 @@
 #define RPC_TLS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -64,6 +65,12 @@ enum err rpc_tls_server_new(const struct rpc_tls_server_options *options, struct
 // rpc_tls_server_reload reads certificate and key again, for connections from now on. After a failure the old ones stay
 // in use.
 enum err rpc_tls_server_reload(struct rpc_tls_server *server, struct err_detail *why) ERR_CHECKED;
+
+// rpc_tls_make_certificate writes a new P-256 key, which every TLS library takes, and a certificate for these host
+// names and addresses that is valid for ten years and signed by itself. Both files are readable for their owner only,
+// and replace what is there.
+enum err rpc_tls_make_certificate(const char *certificate_path, const char *key_path, const char *const *names,
+    size_t name_count, struct err_detail *why) ERR_CHECKED;
 
 void rpc_tls_server_fingerprint(struct rpc_tls_server *server, uint8_t fingerprint_out[RPC_TLS_FINGERPRINT_BYTES]);
 

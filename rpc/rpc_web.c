@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/thread.h"
+#include "rpc/rpc_tls_priv.h"
 #include "rpc/rpc_web_priv.h"
 
 enum {
@@ -215,8 +216,9 @@ static int
 on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *data, size_t size)
 {
     struct web_listener *listener = lws_context_user(lws_get_context(wsi));
-    (void)user;
     switch ((int)reason) {
+    case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
+        return rpc_tls_server_configure(listener->tls, user) == ERR_OK ? 0 : -1;
     case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
         on_woken(listener);
         return 0;
@@ -326,7 +328,12 @@ start_library(struct web_listener *listener)
         .timeout_secs_ah_idle = RPC_HANDSHAKE_TIMEOUT_MS / 1000,
         .retry_and_idle_policy = &idle_policy,
         .vhost_name = "fcd",
+        .alpn = "http/1.1", // no HTTP/2, whose WebSockets are another matter
     };
+    if (listener->tls != NULL) {
+        // Without files: the context gets its certificate in LOAD_EXTRA_SERVER_VERIFY_CERTS.
+        info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX;
+    }
     lws_set_log_level(LLL_ERR | LLL_WARN, log_library);
     listener->context = lws_create_context(&info);
     if (listener->context == NULL) {
@@ -401,6 +408,7 @@ rpc_web_listen(struct rpc_server *server, const char *url, char *bound_url_out, 
     TAILQ_INIT(&listener->with_batches);
     TAILQ_INIT(&listener->locked.pending);
 
+    listener->tls = strncmp(url, "https:", strlen("https:")) == 0 ? rpc_server_tls(server) : NULL;
     enum err err = web_socket_listen(url, bound_url_out, &listening.filefd, why);
     if (err == ERR_OK) {
         err = start_library(listener);

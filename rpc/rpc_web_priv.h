@@ -36,6 +36,7 @@ TAILQ_HEAD(web_connection_list, web_connection);
 struct web_listener {
     // Immutable after new.
     struct rpc_server *server;
+    struct rpc_tls_server *tls; // NULL: without TLS
     struct lws_context *context;
     struct lws_vhost *vhost;
     pthread_t thread;
@@ -122,8 +123,8 @@ void web_connection_free(struct web_connection **connection);
 
 // rpc_web_socket.c
 
-// web_socket_listen opens the socket of http://HOST:PORT. bound_url_out (RPC_URL_MAX_BYTES) has the port that it got.
-// ERR_INVALID: not such a URL, or no such host; ERR_BUSY: the address is in use.
+// web_socket_listen opens the socket of https://HOST:PORT or http://HOST:PORT. bound_url_out (RPC_URL_MAX_BYTES) has
+// the port that it got. ERR_INVALID: not such a URL, or no such host; ERR_BUSY: the address is in use.
 enum err web_socket_listen(const char *url, char *bound_url_out, int *fd_out, struct err_detail *why) ERR_CHECKED;
 
 // rpc_web.c. Any thread.

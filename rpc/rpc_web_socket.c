@@ -1,4 +1,4 @@
-// The web listener's socket: from http://HOST:PORT to a descriptor that listens.
+// The web listener's socket: from https://HOST:PORT or http://HOST:PORT to a descriptor that listens.
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -15,15 +15,14 @@ enum {
     LISTEN_BACKLOG = 1024,
 };
 
-static const char scheme[] = "http://";
-
-// Splits http://HOST:PORT; an IPv6 address stands in brackets.
+// Splits https://HOST:PORT or http://HOST:PORT; an IPv6 address stands in brackets.
 static enum err
 parse_url(const char *url, char host_out[HOST_MAX_BYTES], char port_out[PORT_MAX_BYTES], struct err_detail *why)
 {
-    const char *host = url + sizeof(scheme) - 1;
-    const char *colon = strrchr(url, ':');
-    if (strncmp(url, scheme, sizeof(scheme) - 1) != 0 || colon < host) {
+    const char *separator = strstr(url, "://");
+    const char *host = separator == NULL ? "" : separator + strlen("://");
+    const char *colon = strrchr(host, ':');
+    if (strncmp(url, "http", strlen("http")) != 0 || colon == NULL) {
         return err_fail(why, ERR_INVALID, "\"%s\" is not http://HOST:PORT", url);
     }
     size_t host_size = (size_t)(colon - host);

@@ -15,7 +15,9 @@
 #include "rpc/rpc_server.h"
 #include "services/auth/auth_service.h"
 #include "services/chat/chat_service.h"
+#include "services/daemon/daemon_listen.h"
 #include "services/daemon/daemon_lock.h"
+#include "services/daemon/daemon_tls.h"
 #include "services/filestore/filestore_service.h"
 #include "services/store/blob.h"
 #include "services/store/store.h"
@@ -26,6 +28,7 @@ struct daemon {
     struct store *store;
     struct blob_store *blobs;
     struct auth_service *auth;
+    struct rpc_tls_server *tls;
     struct rpc_server *server;
     struct filestore_service *filestore;
     struct chat_service *chat;
@@ -109,6 +112,16 @@ open_data_dir(struct daemon *daemon, const char *dir, struct err_detail *why)
     return err;
 }
 
+static void
+log_fingerprint(const struct daemon *daemon)
+{
+    uint8_t fingerprint[RPC_TLS_FINGERPRINT_BYTES];
+    char text[RPC_TLS_FINGERPRINT_TEXT_BYTES];
+    rpc_tls_server_fingerprint(daemon->tls, fingerprint);
+    rpc_tls_fingerprint_format(fingerprint, text);
+    log_info("FCD-FINGERPRINT", NULL, "the certificate's SHA-256 fingerprint, to compare on first use, is %s", text);
+}
+
 // Makes the services and the server, each after those that it takes at birth. What they call back comes later.
 static enum err
 make_services(struct daemon *daemon, const struct daemon_options *options, struct err_detail *why)
@@ -127,6 +140,7 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct rpc_server_options server = {
         .authenticate = auth_service_authenticate,
         .authenticate_context = daemon->auth,
+        .tls = daemon->tls,
         .has_public_metrics = options->has_public_metrics,
     };
     err = rpc_server_new(&server, &daemon->server);
@@ -217,96 +231,6 @@ add_metrics(struct daemon *daemon)
     return err;
 }
 
-// --- Listeners ------------------------------------------------------------------------------------------------------
-
-static bool
-has_prefix(const char *text, const char *prefix)
-{
-    return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-// Whether only this machine can reach a URL.
-static bool
-is_local(const char *url)
-{
-    const char *host = strstr(url, "://");
-    return host == NULL || has_prefix(url, "ipc://") || has_prefix(host, "://127.") || has_prefix(host, "://[::1]") ||
-           has_prefix(host, "://localhost:");
-}
-
-static enum err
-listen_on(struct daemon *daemon, const char *url, const char *separator, struct err_detail *why)
-{
-    char bound[RPC_URL_MAX_BYTES];
-    enum err err = rpc_server_listen(daemon->server, url, bound, why);
-    if (err == ERR_BUSY) {
-        return err_fail(why, err, "%s is in use by another program: end it, or give another address", url);
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (!is_local(bound)) {
-        log_warn("FCD-NO-TLS", NULL,
-            "%s can be reached from other machines and is not encrypted: whoever is in between can read messages and"
-            " files and take over logins; listen on 127.0.0.1 behind ssh, a VPN or a TLS proxy instead",
-            bound);
-    }
-    err = bytes_append(&daemon->ready_line, bytes_view_of_text(separator));
-    return err == ERR_OK ? bytes_append(&daemon->ready_line, bytes_view_of_text(bound)) : err;
-}
-
-static enum err
-listen_default(struct daemon *daemon, struct err_detail *why)
-{
-    char url[DAEMON_PATH_MAX_BYTES + sizeof("ipc:///fcd.sock")];
-    enum err err = listen_on(daemon, DAEMON_DEFAULT_TCP_URL, " rpc=", why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    (void)snprintf(url, sizeof(url), "ipc://%s/fcd.sock", daemon->data_dir);
-    if (strlen(url) - strlen("ipc://") >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
-        log_warn("FCD-NO-IPC", NULL, "the data folder's path is too long for %s, so only TCP is offered", url);
-        return ERR_OK;
-    }
-    return listen_on(daemon, url, ",", why);
-}
-
-static enum err
-check_scheme(const char *option, const char *url, bool is_right, const char *expected, struct err_detail *why)
-{
-    if (!is_right) {
-        return err_fail(why, ERR_INVALID, "%s takes %s, not \"%s\"", option, expected, url);
-    }
-    return ERR_OK;
-}
-
-static enum err
-listen_all(struct daemon *daemon, const struct daemon_options *options, struct err_detail *why)
-{
-    enum err err = bytes_append(&daemon->ready_line, bytes_view_of_text("ready"));
-    if (err == ERR_OK && options->listen_count == 0) {
-        err = listen_default(daemon, why);
-    }
-    for (size_t i = 0; err == ERR_OK && i < options->listen_count; i++) {
-        const char *url = options->listen_urls[i];
-        err = check_scheme("--listen", url, has_prefix(url, "tcp://") || has_prefix(url, "ipc://"),
-            "tcp://HOST:PORT or ipc://PATH", why);
-        if (err == ERR_OK) {
-            err = listen_on(daemon, url, i == 0 ? " rpc=" : ",", why);
-        }
-    }
-    if (err == ERR_OK && options->http_url == NULL) {
-        err = bytes_append(&daemon->ready_line, bytes_view_of_text(" http=off"));
-    } else if (err == ERR_OK) {
-        err = check_scheme("--http", options->http_url, has_prefix(options->http_url, "http://"),
-            "http://HOST:PORT or off", why);
-        if (err == ERR_OK) {
-            err = listen_on(daemon, options->http_url, " http=", why);
-        }
-    }
-    return err == ERR_OK ? bytes_append(&daemon->ready_line, bytes_view_of_text("\n")) : err;
-}
-
 // --- Lifecycle ------------------------------------------------------------------------------------------------------
 
 enum err
@@ -319,6 +243,9 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
     daemon->lock_fd = -1;
     enum err err = open_data_dir(daemon, options->data_dir, why);
     if (err == ERR_OK) {
+        err = daemon_tls_open(options, daemon->data_dir, true, &daemon->tls, why);
+    }
+    if (err == ERR_OK) {
         err = make_services(daemon, options, why);
     }
     if (err == ERR_OK) {
@@ -328,12 +255,13 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
         err = add_metrics(daemon);
     }
     if (err == ERR_OK) {
-        err = listen_all(daemon, options, why);
+        err = daemon_listen(daemon->server, options, daemon->data_dir, &daemon->ready_line, why);
     }
     if (err != ERR_OK) {
         daemon_free(&daemon);
         return err;
     }
+    log_fingerprint(daemon);
     *out = daemon;
     return ERR_OK;
 }
@@ -342,6 +270,19 @@ struct bytes_view
 daemon_ready_line(const struct daemon *daemon)
 {
     return bytes_as_view(&daemon->ready_line);
+}
+
+void
+daemon_reload_tls(struct daemon *daemon)
+{
+    struct err_detail why = {0};
+    enum err err = rpc_tls_server_reload(daemon->tls, &why);
+    if (err == ERR_OK) {
+        log_info("FCD-TLS-RELOADED", NULL, "new connections get the certificate as it is now on disk");
+        log_fingerprint(daemon);
+    } else {
+        log_error("FCD-TLS-NOT-RELOADED", NULL, "the certificate in use stays, because %s", err_message(&why, err));
+    }
 }
 
 void
@@ -391,6 +332,7 @@ daemon_free(struct daemon **daemon)
     filestore_service_free(&self->filestore);
     chat_service_free(&self->chat);
     blob_store_close(&self->blobs);
+    rpc_tls_server_free(&self->tls);
     store_close(&self->store);
     daemon_lock_release(&self->lock_fd);
     bytes_free(&self->ready_line);

@@ -15,6 +15,9 @@ enum err daemon_new(const struct daemon_options *options, struct daemon **out, s
 // daemon.
 struct bytes_view daemon_ready_line(const struct daemon *daemon);
 
+// daemon_reload_tls reads certificate and key again, for connections from now on; the log says how it went.
+void daemon_reload_tls(struct daemon *daemon);
+
 // daemon_drain takes no new calls and lets those in flight finish for at most timeout_ms.
 void daemon_drain(struct daemon *daemon, unsigned timeout_ms);
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "services/daemon/daemon_listen.h"
+
 #define DEFAULT_HTTP_URL "http://127.0.0.1:7421"
 #define SYSTEM_DATA_DIR "/var/lib/fcd"
 
@@ -39,6 +41,48 @@ set_http(struct daemon_options *options, const char *value, struct err_detail *w
 {
     (void)why;
     options->http_url = strcmp(value, "off") == 0 ? NULL : value;
+    return ERR_OK;
+}
+
+static enum err
+set_allow_plaintext(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)value;
+    (void)why;
+    options->allows_plaintext = true;
+    return ERR_OK;
+}
+
+static enum err
+set_tls_cert(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)why;
+    options->tls_certificate = value;
+    return ERR_OK;
+}
+
+static enum err
+set_tls_key(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)why;
+    options->tls_key = value;
+    return ERR_OK;
+}
+
+static enum err
+set_tls_client_ca(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)why;
+    options->tls_client_ca = value;
+    return ERR_OK;
+}
+
+static enum err
+set_fingerprint(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)value;
+    (void)why;
+    options->action = DAEMON_FINGERPRINT;
     return ERR_OK;
 }
 
@@ -111,14 +155,20 @@ static const struct {
 } rows[] = {
     {"data", "DIR", "keep everything in this folder\n[as root " SYSTEM_DATA_DIR ", else ~/.local/share/fcd]", set_data},
     {"listen", "URL",
-        "take calls at tcp://HOST:PORT or ipc://PATH; may be given again\n[" DAEMON_DEFAULT_TCP_URL
-        " and ipc://DIR/fcd.sock]",
+        "take calls at tls+tcp://HOST[:7422], tcp://HOST:PORT or\nipc://PATH; may be given again\n"
+        "[" DAEMON_DEFAULT_TCP_URL " and ipc://DIR/fcd.sock]",
         set_listen},
-    {"http", "URL|off", "take calls over WebSocket at http://HOST:PORT\n[" DEFAULT_HTTP_URL "]", set_http},
+    {"http", "URL|off", "take calls over WebSocket at https://HOST:PORT or\nhttp://HOST:PORT [" DEFAULT_HTTP_URL "]",
+        set_http},
+    {"allow-plaintext", NULL, "without TLS also where other machines reach it", set_allow_plaintext},
+    {"tls-cert", "FILE", "the certificate in PEM [DIR/tls/certificate.pem, made on\nfirst start]", set_tls_cert},
+    {"tls-key", "FILE", "its key [DIR/tls/key.pem]", set_tls_key},
+    {"tls-client-ca", "FILE", "with TLS take only clients whose certificate these signed", set_tls_client_ca},
     {"metrics", "local|public", "who may read /metrics of --http: this machine, or all [local]", set_metrics},
     {"signup", "open|closed", "whether strangers may make accounts [open]", set_signup},
     {"token-ttl", "SECONDS", "how long a login lasts [2592000, which is 30 days]", set_token_ttl},
     {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},
+    {"fingerprint", NULL, "print the certificate's SHA-256 fingerprint and end", set_fingerprint},
     {"version", NULL, "print the version and end", set_version},
     {"help", NULL, "print this and end", set_help},
 };
@@ -214,7 +264,12 @@ daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct e
     if (optind < argc) {
         return err_fail(why, ERR_INVALID, "unexpected argument \"%s\": see fcd --help", argv[optind]);
     }
-    if (options.action == DAEMON_RUN && options.data_dir[0] == '\0') {
+    if ((options.tls_certificate == NULL) != (options.tls_key == NULL)) {
+        return err_fail(why, ERR_INVALID, "--tls-cert and --tls-key go together: see fcd --help");
+    }
+    err = daemon_listen_check(&options, why);
+    bool needs_data = options.action == DAEMON_RUN || options.action == DAEMON_FINGERPRINT;
+    if (err == ERR_OK && needs_data && options.data_dir[0] == '\0') {
         err = set_default_data_dir(&options, why);
     }
     if (err == ERR_OK) {

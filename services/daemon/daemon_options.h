@@ -21,15 +21,20 @@ enum daemon_action {
     DAEMON_RUN,
     DAEMON_HELP,
     DAEMON_VERSION,
+    DAEMON_FINGERPRINT,
 };
 
-// daemon_options borrows the URLs from argv.
+// daemon_options borrows URLs and paths from argv.
 struct daemon_options {
     enum daemon_action action;
     char data_dir[DAEMON_PATH_MAX_BYTES];
     const char *listen_urls[DAEMON_LISTEN_MAX];
-    size_t listen_count;  // 0: the default listeners
-    const char *http_url; // NULL: no web listener
+    size_t listen_count;         // 0: the default listeners
+    const char *http_url;        // NULL: no web listener
+    bool allows_plaintext;       // also where other machines reach it
+    const char *tls_certificate; // with tls_key; NULL: those in the data folder
+    const char *tls_key;
+    const char *tls_client_ca; // NULL: clients need no certificate
     bool is_signup_closed;
     bool has_public_metrics;
     uint64_t token_lifetime_ms;

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "services/daemon/daemon.h"
 #include "services/daemon/daemon_options.h"
+#include "services/daemon/daemon_tls.h"
 
 enum {
     EXIT_DONE = 0,
@@ -51,7 +52,8 @@ set_limits(void)
     }
 }
 
-// Blocks the signals that end the server, for every thread that will be started: the main thread waits for them.
+// Blocks the signals that mean something to the server, for every thread that will be started: the main thread waits
+// for them. Returns those that end it; the other is SIGHUP.
 static sigset_t
 block_signals(void)
 {
@@ -59,7 +61,9 @@ block_signals(void)
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &ending, NULL);
+    sigset_t blocked = ending;
+    sigaddset(&blocked, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     return ending;
 }
@@ -74,14 +78,18 @@ used_cpu_ms(void)
 
 // Waits for a signal that ends the server, and gives memory back when there is nothing to do after there was.
 static int
-wait_for_end(const sigset_t *ending)
+wait_for_end(struct daemon *daemon, const sigset_t *ending)
 {
+    sigset_t expected = *ending;
+    sigaddset(&expected, SIGHUP);
     const struct timespec interval = {.tv_sec = IDLE_CHECK_S};
     int64_t before_ms = used_cpu_ms();
     bool has_worked = false;
     for (;;) {
-        int number = sigtimedwait(ending, NULL, &interval);
-        if (number > 0) {
+        int number = sigtimedwait(&expected, NULL, &interval);
+        if (number == SIGHUP) {
+            daemon_reload_tls(daemon);
+        } else if (number > 0) {
             return number;
         }
         int64_t now_ms = used_cpu_ms();
@@ -126,7 +134,7 @@ run(const struct daemon_options *options)
     }
     log_info("FCD-READY", NULL, "fcd " FC_VERSION " keeps its data in %s and is %.*s", options->data_dir,
         (int)ready.size - 1, (const char *)ready.data);
-    int number = wait_for_end(&ending);
+    int number = wait_for_end(daemon, &ending);
     log_info("FCD-DRAIN", NULL, "%s: lets calls in flight finish, for at most %d s; a second signal ends it at once",
         strsignal(number), DRAIN_TIMEOUT_MS / 1000);
     if (pthread_create(&impatient, NULL, end_at_once, &ending) == 0) {
@@ -136,6 +144,25 @@ run(const struct daemon_options *options)
     daemon_free(&daemon);
     log_info("FCD-END", NULL, "ended");
     return EXIT_DONE;
+}
+
+static int
+print_fingerprint(const struct daemon_options *options)
+{
+    struct rpc_tls_server *tls = NULL;
+    struct err_detail why = {0};
+    uint8_t fingerprint[RPC_TLS_FINGERPRINT_BYTES];
+    char text[RPC_TLS_FINGERPRINT_TEXT_BYTES];
+    enum err err = daemon_tls_open(options, options->data_dir, false, &tls, &why);
+    if (err != ERR_OK) {
+        (void)fprintf(stderr, "fcd: %s%s\n", err_message(&why, err),
+            err == ERR_NOT_FOUND ? "; fcd makes a certificate when it first runs" : "");
+        return EXIT_FAILED;
+    }
+    rpc_tls_server_fingerprint(tls, fingerprint);
+    rpc_tls_fingerprint_format(fingerprint, text);
+    rpc_tls_server_free(&tls);
+    return puts(text) >= 0 && fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
 int
@@ -155,6 +182,8 @@ main(int argc, char **argv)
     case DAEMON_VERSION:
         puts("fcd " FC_VERSION);
         return EXIT_DONE;
+    case DAEMON_FINGERPRINT:
+        return print_fingerprint(&options);
     case DAEMON_RUN:
         break;
     }

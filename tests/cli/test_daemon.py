@@ -1,13 +1,17 @@
 """fcd as an operator meets it: start, the ready line, refusals, signals."""
+import hashlib
 import os
 import re
 import signal
 import socket
 import sqlite3
+import ssl
 import struct
 import subprocess
 import tempfile
 import unittest
+import urllib.request
+import warnings
 
 from fcd_process import (DONE, NOT_ALLOWED, NOT_LOGGED_IN, Fc, Fcd, check_report, clean_environment, limit,
                          wait_until)
@@ -129,8 +133,10 @@ class StartTest(DaemonTest):
 
     def test_a_listener_for_other_machines_is_warned_about(self):
         quiet = self.start()
-        loud = self.start("--listen", "tcp://0.0.0.0:0")
+        loud = self.start("--listen", "tcp://0.0.0.0:0", "--allow-plaintext")
+        safe = self.start("--listen", "tls+tcp://0.0.0.0:0")
         self.assertNotIn("FCD-NO-TLS", quiet.stderr())
+        self.assertNotIn("FCD-NO-TLS", safe.stderr())
         self.assertRegex(loud.stderr(), r" warn FCD-NO-TLS .*tcp://0\.0\.0\.0:\d+ ")
 
     def test_starts_again_after_sigkill(self):
@@ -181,12 +187,25 @@ class RefusalTest(DaemonTest):
             self.assert_refuses(result, 1, rf"{re.escape(url)} is in use.*another address")
 
     def test_bad_urls(self):
-        for option, url in (("--listen", "nonsense"), ("--listen", ""), ("--listen", "http://127.0.0.1:0"),
-                            ("--listen", "tcp://127.0.0.1"), ("--listen", "tcp://127.0.0.1:99999"),
+        for option, url in (("--listen", "tcp://127.0.0.1"), ("--listen", "tcp://127.0.0.1:99999"),
                             ("--listen", "ipc://"), ("--listen", "ipc:///nowhere/at/all/s"),
-                            ("--http", "tcp://127.0.0.1:0"), ("--http", "http://127.0.0.1:port")):
+                            ("--http", "http://127.0.0.1:port")):
             with self.subTest(option=option, url=url):
-                self.assert_refuses(run_fcd(*self.free(), option, url), 1, re.escape(url) or option)
+                self.assert_refuses(run_fcd(*self.free(), option, url), 1, re.escape(url))
+        for option, url in (("--listen", "nonsense"), ("--listen", ""), ("--listen", "http://127.0.0.1:0"),
+                            ("--http", "tcp://127.0.0.1:0")):
+            with self.subTest(option=option, url=url):
+                self.assert_refuses(run_fcd(*self.free(), option, url), 2, option + ".*" + re.escape(url))
+
+    def test_plaintext_for_other_machines_has_to_be_asked_for(self):
+        for option, url, better in (("--listen", "tcp://0.0.0.0:0", "tls+tcp://0.0.0.0:0"),
+                                    ("--listen", "tcp://127.0.0.1.example:0", "tls+tcp://127.0.0.1.example:0"),
+                                    ("--listen", "tcp://[::]:0", "tls+tcp://[::]:0"),
+                                    ("--listen", "tcp://*:0", "tls+tcp://*:0"),
+                                    ("--http", "http://192.0.2.1:0", "https://192.0.2.1:0")):
+            with self.subTest(url=url):
+                result = run_fcd(*self.free(), option, url)
+                self.assert_refuses(result, 2, re.escape(url) + ".*" + re.escape(better) + ".*--allow-plaintext")
 
     def test_data_folder_that_cannot_be(self):
         blocked = os.path.join(self.folder(), "file")
@@ -222,6 +241,7 @@ class RefusalTest(DaemonTest):
         for arguments in (["--nonsense"], ["-x"], ["extra"], ["--data"], ["--data", ""], ["--signup", "maybe"], ["--metrics", "all"],
                           ["--token-ttl", "0"], ["--token-ttl", "-1"], ["--token-ttl", "5m"], ["--token-ttl", ""],
                           ["--token-ttl", "99999999999999999999"], ["--log-level", "loud"], ["--help=yes"],
+                          ["--tls-cert", "file"], ["--tls-key", "file"],
                           ["--listen", "tcp://127.0.0.1:0"] * 17):
             with self.subTest(arguments=arguments):
                 self.assert_refuses(run_fcd(*arguments), 2, re.escape(arguments[0].split("=")[0]))
@@ -239,6 +259,113 @@ class RefusalTest(DaemonTest):
         result = run_fcd("--version")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertRegex(result.stdout, r"\Afcd \d+\.\d+\.\d+\n\Z")
+
+
+class TlsTest(DaemonTest):
+    TLS = ["--listen", "tls+tcp://127.0.0.1:0", "--http", "https://127.0.0.1:0"]
+
+    def tls_url(self, fcd):
+        return re.search(r"tls\+tcp://127\.0\.0\.1:(\d+)", fcd.ready_line)
+
+    def certificate_of(self, port, **files):
+        """What a server shows on a port, in DER. It is verified against `ca`, if that is given."""
+        context = ssl.create_default_context(cafile=files.get("ca"))
+        if "ca" not in files:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        with socket.create_connection(("127.0.0.1", int(port)), limit(10)) as plain:
+            with context.wrap_socket(plain, server_hostname=files.get("name", "localhost")) as secure:
+                return secure.getpeercert(binary_form=True)
+
+    def make_certificate(self, folder, name):
+        certificate, key = os.path.join(folder, name + ".pem"), os.path.join(folder, name + ".key")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-subj", "/CN=" + name, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                        "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        return certificate, key
+
+    def printed(self, der):
+        digits = hashlib.sha256(der).hexdigest().upper()
+        return ":".join(digits[i:i + 2] for i in range(0, 64, 2))
+
+    def test_key_and_certificate_are_made_once(self):
+        fcd = self.start("--listen", "tls+tcp://127.0.0.1:0")
+        ca = os.path.join(fcd.data, "tls", "certificate.pem")
+        port = self.tls_url(fcd)[1]
+        der = self.certificate_of(port, ca=ca)
+        self.assertEqual(self.certificate_of(port, ca=ca, name=socket.gethostname()), der)
+        self.assertEqual(self.certificate_of(port, ca=ca, name="127.0.0.1"), der)
+        with self.assertRaises(ssl.SSLCertVerificationError):
+            self.certificate_of(port, ca=ca, name="elsewhere.example")
+        self.assertIn(self.printed(der), fcd.stderr())
+        self.assertEqual(os.stat(os.path.join(fcd.data, "tls", "key.pem")).st_mode & 0o777, 0o600)
+        result = run_fcd("--fingerprint", "--data", fcd.data)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, self.printed(der) + "\n", ""))
+        fcd.restart()
+        self.assertEqual(self.certificate_of(self.tls_url(fcd)[1]), der)
+
+    def test_fingerprint_of_what_is_not_there(self):
+        self.assert_refuses(run_fcd("--fingerprint", "--data", self.folder()), 1, "certificate.pem.*first runs")
+
+    def test_https_and_wss(self):
+        fcd = self.start()
+        fcd.stop()
+        fcd.http_url = "https://127.0.0.1:0"
+        fcd.start()
+        context = ssl.create_default_context(cafile=os.path.join(fcd.data, "tls", "certificate.pem"))
+        page = urllib.request.urlopen(fcd.http_url, context=context, timeout=limit(10)).read()
+        self.assertIn(b"fcd", page)
+        host, port = fcd.http_url.removeprefix("https://").split(":")
+        with socket.create_connection((host, int(port)), limit(10)) as plain:
+            with context.wrap_socket(plain, server_hostname=host) as secure:
+                secure.sendall(f"GET /rpc HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+                               f"Origin: https://{host}:{port}\r\nConnection: Upgrade\r\n"
+                               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+                               "Sec-WebSocket-Protocol: rep.sp.nanomsg.org\r\n\r\n".encode())
+                self.assertTrue(secure.recv(1000).startswith(b"HTTP/1.1 101 "))
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.set_ciphers("DEFAULT@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with socket.create_connection((host, int(port)), limit(10)) as plain:
+            with self.assertRaises(ssl.SSLError):
+                old.wrap_socket(plain)
+
+    def test_sighup_reloads_given_files_and_keeps_them_when_they_are_broken(self):
+        folder = self.folder()
+        certificate, key = self.make_certificate(folder, "first")
+        fcd = self.start("--listen", "tls+tcp://127.0.0.1:0", "--tls-cert", certificate, "--tls-key", key)
+        self.assertFalse(os.path.exists(os.path.join(fcd.data, "tls")))
+        port = self.tls_url(fcd)[1]
+        first = self.certificate_of(port)
+        second_certificate, second_key = self.make_certificate(folder, "second")
+        os.replace(second_certificate, certificate)
+        fcd.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "FCD-TLS-NOT-RELOADED" in fcd.stderr(), "the refusal of a certificate without its key")
+        self.assertEqual(self.certificate_of(port), first)
+        os.replace(second_key, key)
+        fcd.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: " FCD-TLS-RELOADED " in fcd.stderr(), "the reload")
+        self.assertNotEqual(self.certificate_of(port), first)
+
+    def test_clients_need_a_certificate_when_that_is_asked_for(self):
+        certificate, key = self.make_certificate(self.folder(), "client")
+        fcd = self.start("--tls-client-ca", certificate, *self.TLS[:2])
+        port = self.tls_url(fcd)[1]
+        context = ssl.create_default_context(cafile=os.path.join(fcd.data, "tls", "certificate.pem"))
+        for is_shown in (False, True):
+            if is_shown:
+                context.load_cert_chain(certificate, key)
+            with socket.create_connection(("127.0.0.1", int(port)), limit(10)) as plain:
+                with context.wrap_socket(plain, server_hostname="127.0.0.1") as secure:
+                    try:
+                        secure.sendall(b"\0SP\0\0\x30\0\0")
+                        answer = secure.recv(8)
+                    except OSError:
+                        answer = b""
+            self.assertEqual(answer, b"\0SP\0\0\x31\0\0" if is_shown else b"")
 
 
 class OptionTest(DaemonTest):

@@ -232,7 +232,7 @@ class Access(unittest.TestCase):
 
     def urls(self, *options):
         """The URL of an fcd on every address, from here and as from outside."""
-        fcd = Fcd("--http", "http://0.0.0.0:0", *options)
+        fcd = Fcd("--http", "http://0.0.0.0:0", "--allow-plaintext", *options)
         self.addCleanup(fcd.close)
         port = fcd.http_url.rsplit(":", 1)[1]
         return f"http://127.0.0.1:{port}", f"http://{self.outside_address()}:{port}"

@@ -19,7 +19,8 @@ enum {
     RPC_HANDSHAKE_TIMEOUT_MS = 10 * 1000, // for a peer to say what it is
     RPC_TICKET_LIFETIME_MS = 30 * 1000,   // between Subscribe and the connection that uses the ticket
     RPC_TICKET_MAX_BYTES = 64,
-    RPC_SYMBOL_MAX_BYTES = 255, // the full name of what a .proto file defines
+    RPC_SYMBOL_MAX_BYTES = 255,            // the full name of what a .proto file defines
+    RPC_JSON_MAX_BYTES = 16 * 1024 * 1024, // a message as JSON: the largest one, all in base64, fits
     RPC_TLS_DEFAULT_PORT = 7422,
 };
 

@@ -1,4 +1,5 @@
-// For rpc_message*.c only: a field as it was met in an encoding, and where it is stored.
+// For rpc_message*.c, and for rpc_json*.c what is of the wire format only: a field as it was met in an encoding, and
+// where it is stored.
 #ifndef RPC_MESSAGE_PRIV_H
 #define RPC_MESSAGE_PRIV_H
 

@@ -94,6 +94,9 @@ const struct rpc_symbol *rpc_schema_find(const struct rpc_schema *schema, const 
 const rpc_schema_file *rpc_schema_file_at(const struct rpc_schema *schema, size_t index);
 size_t rpc_schema_file_count(const struct rpc_schema *schema);
 
+// rpc_schema_type_is_packable: a list of them may be one value on the wire.
+bool rpc_schema_type_is_packable(rpc_schema_type type);
+
 // rpc_schema_field_by_number and _by_name return NULL when the message has no such field. A name may be the one of the
 // .proto file or the one of JSON.
 const struct rpc_schema_field *rpc_schema_field_by_number(const struct rpc_schema_message *message, uint32_t number);

@@ -54,8 +54,8 @@ find_type(const struct resolver *resolver, const char *type_name, enum rpc_symbo
 
 // --- Fields ---------------------------------------------------------------------------------------------------------
 
-static bool
-is_packable(rpc_schema_type type)
+bool
+rpc_schema_type_is_packable(rpc_schema_type type)
 {
     return type != TYPE(STRING) && type != TYPE(BYTES) && type != TYPE(MESSAGE);
 }
@@ -145,7 +145,7 @@ resolve_field(const struct resolver *resolver, const field_descriptor *descripto
         descriptor->options->packing_case == GOOGLE__PROTOBUF__FIELD_OPTIONS__PACKING_PACKED) {
         is_packed = descriptor->options->packed;
     }
-    field->is_packed = is_packed && is_repeated && is_packable(field->type);
+    field->is_packed = is_packed && is_repeated && rpc_schema_type_is_packable(field->type);
     return field->json_name != NULL ? resolve_type(resolver, field) : fail_for_memory(resolver);
 }
 

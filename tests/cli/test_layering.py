@@ -23,7 +23,8 @@ ALLOWED = {
 }
 
 # Libraries that only one folder knows, and OpenSSL, which base/digest.h wraps.
-OWNERS = {"nng/": {"rpc"}, "libwebsockets": {"rpc"}, "sqlite3": {"services/store"}, "openssl/": {"base", "rpc"}}
+OWNERS = {"nng/": {"rpc"}, "libwebsockets": {"rpc"}, "sqlite3": {"services/store"}, "openssl/": {"base", "rpc"},
+          "jansson": {"rpc"}}
 
 
 def folder_of(header):

@@ -69,6 +69,7 @@ extern const struct cli_command cmd_room_create, cmd_room_list, cmd_leave;
 extern const struct cli_command cmd_join, cmd_send, cmd_history;
 extern const struct cli_command cmd_upload, cmd_download, cmd_ls, cmd_stat;
 extern const struct cli_command cmd_health;
+extern const struct cli_command cmd_call, cmd_describe;
 extern const struct cli_command cmd_shellenv, cmd_completion, cmd_help;
 
 #endif

@@ -67,6 +67,25 @@ cli_lines_is_too_long(const struct cli_lines *lines)
     return lines->pending.size - lines->taken > CLI_LINE_MAX_BYTES;
 }
 
+enum err
+cli_lines_read_all(size_t max_bytes, struct bytes *out, struct err_detail *why)
+{
+    struct cli_lines lines = {0};
+    enum err code = ERR_OK;
+    while (code == ERR_OK && !lines.is_at_end) {
+        code = cli_lines_read(&lines, why);
+        if (code == ERR_OK && lines.pending.size > max_bytes) {
+            code = err_fail(why, ERR_TOO_BIG, "standard input has more than %zu bytes", max_bytes);
+        }
+    }
+    if (code == ERR_OK) {
+        *out = lines.pending;
+        lines.pending = (struct bytes){0}; // transferred
+    }
+    cli_lines_free(&lines);
+    return code;
+}
+
 void
 cli_lines_free(struct cli_lines *lines)
 {

@@ -1,4 +1,4 @@
-// Standard input as messages: a line is one.
+// Standard input, as messages of a line each or as a whole.
 #ifndef CLI_CLI_LINES_H
 #define CLI_CLI_LINES_H
 
@@ -29,6 +29,9 @@ bool cli_lines_next(struct cli_lines *lines, struct bytes_view *line_out);
 // cli_lines_is_too_long tells that a line is longer than CLI_LINE_MAX_BYTES. Asked after cli_lines_next returned
 // false; reading more would only fill the memory.
 bool cli_lines_is_too_long(const struct cli_lines *lines);
+
+// cli_lines_read_all reads all of standard input instead. ERR_TOO_BIG.
+enum err cli_lines_read_all(size_t max_bytes, struct bytes *out, struct err_detail *why) ERR_CHECKED;
 
 void cli_lines_free(struct cli_lines *lines);
 

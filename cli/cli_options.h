@@ -23,7 +23,9 @@
     X(CLI_OPTION_NAME, "name", 0, "NAME", "the name on the server instead of the file's own")                          \
     X(CLI_OPTION_ROOM, "room", 0, "ROOM", "share it with this room and announce it there")                             \
     X(CLI_OPTION_OUTPUT, "output", 'o', "PATH", "write to PATH and replace what is there; - is stdout")                \
-    X(CLI_OPTION_FORCE, "force", 0, NULL, "replace an existing file; write to a terminal")
+    X(CLI_OPTION_FORCE, "force", 0, NULL, "replace an existing file; write to a terminal")                             \
+    X(CLI_OPTION_TIMEOUT, "timeout", 0, "S", "wait at most S seconds for the answer (30)")                             \
+    X(CLI_OPTION_DEFAULTS, "defaults", 0, NULL, "show fields that have their default value")
 
 enum cli_option {
 #define CLI_OPTION_ENUM(option, name, letter, value, summary) option,

@@ -29,6 +29,8 @@ const struct cli_command *const cli_commands[] = {
     &cmd_ls,
     &cmd_stat,
     &cmd_health,
+    &cmd_call,
+    &cmd_describe,
     &cmd_shellenv,
     &cmd_completion,
     &cmd_help,

@@ -8,7 +8,7 @@ import unittest
 from fcd_process import Fc
 
 COMMANDS = {"signup", "login", "logout", "whoami", "room", "join", "leave", "send", "history", "upload", "download", "ls",
-            "stat", "health", "shellenv", "completion", "help"}
+            "stat", "health", "call", "describe", "shellenv", "completion", "help"}
 # Presses Tab: $1 is the line, whose words follow.
 PRESS = r'''
 source <("$FC" completion bash)

@@ -32,7 +32,8 @@ class Help(unittest.TestCase):
         commands = self.commands()
         self.assertEqual(len(commands), len(set(commands)))
         for expected in ("signup", "login", "logout", "whoami", "room create", "room list", "join", "leave", "send",
-                         "history", "upload", "download", "ls", "stat", "health", "shellenv", "completion", "help"):
+                         "history", "upload", "download", "ls", "stat", "health", "call", "describe", "shellenv",
+                         "completion", "help"):
             self.assertIn(expected, commands)
         self.assertEqual(self.fc.run("--help").text, self.fc.run("help").text)
         self.assertEqual(self.fc.run("-h").text, self.fc.run("help").text)

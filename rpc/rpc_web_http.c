@@ -70,7 +70,7 @@ web_http_answer(struct lws *wsi, unsigned status, const char *text)
 static bool
 is_from_here(struct lws *wsi)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t address_size = sizeof(address);
     if (lws_hdr_total_length(wsi, WSI_TOKEN_X_FORWARDED_FOR) != 0 ||
         getpeername(lws_get_socket_fd(wsi), (struct sockaddr *)&address, &address_size) != 0) {

@@ -69,6 +69,7 @@ class Install(FcTestCase):
         for header in (self.prefix / "include/fc").rglob("*.h"):
             if not header.name.endswith(".pb-c.h"):
                 declared |= set(re.findall(r"^(?!typedef|//)\w[^;{}()]*?\b(\w+)\(", header.read_text(), re.MULTILINE))
+        declared = {name for name in declared if not name.startswith("rpc_tls_server_")}  # fcd's half of rpc_tls.h
         symbols = run("nm", "-D", "--defined-only", str(self.library_folder / "libfc.so"))
         exported = {line.split()[-1] for line in symbols.splitlines() if not re.search(r" (fc__|_)", line)}
         self.assertEqual(declared, exported)

@@ -51,8 +51,16 @@ def machine_us():
     return (sum(ticks) - idle) * TICK_US, sum(ticks) * TICK_US
 
 
-def resident_kb(pid):
+def status_kb(pid, name):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name + ":"):
             return int(line.split()[1])
-    raise RuntimeError("no VmRSS")
+    raise RuntimeError(f"no {name}")
+
+
+def resident_kb(pid):
+    return status_kb(pid, "VmRSS")
+
+
+def peak_kb(pid):
+    return status_kb(pid, "VmHWM")

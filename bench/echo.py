@@ -3,7 +3,7 @@ import contextlib
 import json
 import subprocess
 
-from figures import BUILD, cpu_us, machine_us, resident_kb
+from figures import BUILD, RESULTS, cpu_us, machine_us, resident_kb
 
 GRPC = ("grpc-callback", "grpc-cq")
 WARM_UP_S = 0.5  # of the clients, before they measure
@@ -23,10 +23,27 @@ def runtimes():
     return ["nng", "fc"]
 
 
+def speaks(runtime, scheme):
+    """nng is left out with TLS: its package has an older TLS library of its own, not OpenSSL."""
+    return scheme == "tcp" or runtime != "nng"
+
+
+def certificate():
+    """A certificate for this machine and its key, made once."""
+    paths = RESULTS / "certificate.pem", RESULTS / "key.pem"
+    if not paths[1].exists():
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-out", paths[0], "-keyout", paths[1], "-days", "3650", "-subj", "/CN=127.0.0.1",
+                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return paths
+
+
 class Server:
-    def __init__(self, runtime):
+    def __init__(self, runtime, scheme):
         self.runtime = runtime
-        self.process = subprocess.Popen([program(runtime, "server"), runtime, "tcp://127.0.0.1:0"],
+        self.tls = [] if scheme == "tcp" else [*certificate()]
+        self.process = subprocess.Popen([program(runtime, "server"), runtime, f"{scheme}://127.0.0.1:0", *self.tls],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().split()[1]
 
@@ -37,7 +54,7 @@ class Server:
         return cpu_us(self.process.pid)
 
     def start_client(self, connections, outstanding, seconds, payload):
-        arguments = [self.runtime, self.url, connections, outstanding, seconds, payload]
+        arguments = [self.runtime, self.url, connections, outstanding, seconds, payload, *self.tls[:1]]
         return subprocess.Popen([program(self.runtime, "client"), *map(str, arguments)],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -72,8 +89,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(runtime):
-    started = Server(runtime)
+def server(runtime, scheme="tcp"):
+    started = Server(runtime, scheme)
     try:
         yield started
     finally:

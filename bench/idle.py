@@ -10,8 +10,8 @@ SECONDS = 2
 OUTSTANDING = 32
 
 
-def measure(runtime):
-    with echo.server(runtime) as server:
+def measure(runtime, scheme):
+    with echo.server(runtime, scheme) as server:
         before = server.load(1, OUTSTANDING, SECONDS, PAYLOAD)
         with server.holding(CONNECTIONS, PAYLOAD):
             held_kb = server.resident_kb()
@@ -25,13 +25,14 @@ def run(rounds):
     print(f"Each has made one call. p99 is that of a further connection with {OUTSTANDING} calls of {PAYLOAD} B outstanding.\n")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    results = {runtime: [] for runtime in echo.runtimes()}
+    runtimes = echo.runtimes()
+    results = {(runtime, scheme): [] for scheme in ("tcp", "tls+tcp") for runtime in runtimes if echo.speaks(runtime, scheme)}
     for _ in range(rounds):
-        for runtime, list_of in results.items():
-            list_of.append(measure(runtime))
+        for (runtime, scheme), list_of in results.items():
+            list_of.append(measure(runtime, scheme))
     rows = []
-    for runtime, list_of in results.items():
+    for (runtime, scheme), list_of in results.items():
         each = lambda key: [result[key] for result in list_of]
-        rows.append([runtime, spread(each("kb_each"), 1), median([kb / 1024 for kb in each("server_kb")], 1),
+        rows.append([runtime if scheme == "tcp" else f"{runtime}, TLS", spread(each("kb_each"), 1), median([kb / 1024 for kb in each("server_kb")], 1),
                      spread(each("before_p99")), spread(each("meanwhile_p99"))])
     table(["runtime", "server kB for each", "server RSS MB in all", "p99 before, us", "p99 meanwhile, us"], rows)

@@ -39,8 +39,9 @@ load_die(const char *what, const char *why)
 const struct load *
 load_begin(int argc, char **argv, const char *runtimes)
 {
-    if (argc != 7) {
-        fprintf(stderr, "usage: %s %s URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES\n", argv[0], runtimes);
+    if (argc != 7 && argc != 8) {
+        fprintf(stderr, "usage: %s %s URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES [CERTIFICATE]\n", argv[0],
+            runtimes);
         exit(2);
     }
     struct load *load = &run.load;
@@ -50,6 +51,7 @@ load_begin(int argc, char **argv, const char *runtimes)
     load->outstanding = (unsigned)strtoul(argv[4], NULL, 10);
     load->seconds = strtod(argv[5], NULL);
     load->payload_bytes = strtoul(argv[6], NULL, 10);
+    load->certificate_path = argc == 8 ? argv[7] : NULL;
     load->payload = calloc(1, load->payload_bytes + 1);
     if (load->connections < 1 || load->outstanding < 1 || load->seconds < 0 || load->payload == NULL) {
         load_die("arguments", "out of range");

@@ -1,6 +1,6 @@
 // What the clients that bench/run compares have in common: arguments, measurement, the line that they print.
 //
-//     CLIENT RUNTIME URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES
+//     CLIENT RUNTIME URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES [CERTIFICATE]
 //
 // CONNECTIONS connections with OUTSTANDING calls on each. After half a second to warm up, SECONDS are measured and
 // printed as one JSON object: calls per second, p50 and p99 in microseconds, microseconds of the client's CPU for each
@@ -25,6 +25,7 @@ struct load {
     double seconds;
     uint8_t *payload;
     size_t payload_bytes;
+    const char *certificate_path; // the server's, for tls+tcp:// URLs; NULL without
 };
 
 // load_begin reads the arguments, or says what is wrong with them and exits. `runtimes` is for that message.

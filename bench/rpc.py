@@ -10,9 +10,10 @@ from figures import RESULTS, median, ratios, spread, table
 
 SECONDS = 2
 SMALL, LARGE = 64, 256 * 1024
-Case = collections.namedtuple("Case", "payload connections outstanding")
+Case = collections.namedtuple("Case", "payload connections outstanding scheme", defaults=["tcp"])
 CASES = [Case(payload, 1, outstanding) for payload in (SMALL, LARGE) for outstanding in (1, 32, 256)]
 CASES += [Case(SMALL, 100, 1), Case(SMALL, 100, 32)]
+CASES += [Case(payload, 1, outstanding, "tls+tcp") for payload in (SMALL, LARGE) for outstanding in (1, 32, 256)]
 
 
 def size_of(payload):
@@ -21,11 +22,12 @@ def size_of(payload):
 
 def name_of(case):
     connections = "" if case.connections == 1 else f"{case.connections} connections x "
-    return f"{size_of(case.payload)}, {connections}{case.outstanding}"
+    tls = "" if case.scheme == "tcp" else " with TLS"
+    return f"{size_of(case.payload)}, {connections}{case.outstanding}{tls}"
 
 
 def measure(runtime, case):
-    with echo.server(runtime) as server:
+    with echo.server(runtime, case.scheme) as server:
         return server.load(case.connections, case.outstanding, SECONDS, case.payload)
 
 
@@ -51,7 +53,7 @@ def plot(runtimes, by_case):
         print("No plots: gnuplot is not installed.\n")
         return
     for payload in (SMALL, LARGE):
-        points = [case for case in CASES if case.payload == payload and case.connections == 1]
+        points = [case for case in CASES if case.payload == payload and case.connections == 1 and case.scheme == "tcp"]
         lines = []
         for runtime in runtimes:
             rows = [f"{case.outstanding} {statistics.median(r['calls_per_s'] for r in by_case[case][runtime])}" for case in points]
@@ -76,18 +78,18 @@ plot {curves}
 
 
 def run(rounds):
-    print(f"## Echo calls over loopback TCP (medians of {rounds} rounds of {SECONDS} s)\n")
+    print(f"## Echo calls on loopback (medians of {rounds} rounds of {SECONDS} s)\n")
     runtimes = echo.runtimes()
-    by_case = {case: {runtime: [] for runtime in runtimes} for case in CASES}
+    by_case = {case: {runtime: [] for runtime in runtimes if echo.speaks(runtime, case.scheme)} for case in CASES}
     for _ in range(rounds):
         for case, results in by_case.items():
-            for runtime in runtimes:
-                results[runtime].append(measure(runtime, case))
+            for runtime, list_of in results.items():
+                list_of.append(measure(runtime, case))
 
     table(["payload, outstanding", "runtime", "calls/s", "p50 us", "p99 us", "server CPU us/call", "client CPU us/call", "server RSS MB"],
-          [figures_row(case, runtime, results[runtime]) for case, results in by_case.items() for runtime in runtimes])
+          [figures_row(case, runtime, results[runtime]) for case, results in by_case.items() for runtime in results])
     grpc = [runtime for runtime in runtimes if runtime in echo.GRPC]
-    peers = lambda results: ([faster(grpc, results)] if grpc else []) + ["nng"]
+    peers = lambda results: ([faster(grpc, results)] if grpc else []) + [runtime for runtime in results if runtime == "nng"]
     print("fc divided by the peer: more than 1 is better for calls/s, less than 1 for the others.\n")
     table(["payload, outstanding", "peer", "calls/s", "p50", "p99", "server CPU", "client CPU", "server RSS"],
           [ratio_row(case, peer, results) for case, results in by_case.items() for peer in peers(results)])

@@ -1,6 +1,8 @@
 // Clients on fc's runtime and on nng's own REQ socket, as bench/load.h says.
 //
-//     bench_rpc_client fc|nng URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES
+//     bench_rpc_client fc|nng URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES [CERTIFICATE]
+//
+// nng is called without TLS only.
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,18 @@
 #include "fc/test/v1/echo.pb-c.h"
 
 static const struct load *load;
+static struct rpc_tls_client *trust; // NULL without TLS
+
+static void
+trust_certificate(void)
+{
+    const struct rpc_tls_client_options options = {.ca_path = load->certificate_path};
+    struct err_detail why = {0};
+    enum err err = rpc_tls_client_new(&options, &trust, &why);
+    if (err != ERR_OK) {
+        load_die(load->certificate_path, err_message(&why, err));
+    }
+}
 
 struct fc_slot {
     struct rpc_unary call;
@@ -57,7 +71,7 @@ open_fc(struct fc_slot *slots)
 {
     struct rpc_channel *channel = NULL;
     struct err_detail why = {0};
-    enum err err = rpc_channel_new(&(struct rpc_channel_options){.url = load->url}, &channel, &why);
+    enum err err = rpc_channel_new(&(struct rpc_channel_options){.url = load->url, .tls = trust}, &channel, &why);
     if (err == ERR_OK) {
         err = rpc_channel_set_token(channel, BENCH_TOKEN);
     }
@@ -144,6 +158,9 @@ main(int argc, char **argv)
 {
     load = load_begin(argc, argv, "fc|nng");
     const bool is_fc = strcmp(load->runtime, "fc") == 0;
+    if (load->certificate_path != NULL) {
+        trust_certificate();
+    }
     const size_t count = (size_t)load->connections * load->outstanding;
     struct fc_slot *fc_slots = calloc(count, sizeof(*fc_slots));
     struct nng_slot *nng_slots = calloc(count, sizeof(*nng_slots));

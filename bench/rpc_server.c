@@ -1,6 +1,6 @@
 // The servers that bench/run compares: the same echo on fc's runtime and on nng's own REP socket.
 //
-//     bench_rpc_server fc|nng URL
+//     bench_rpc_server fc|nng URL [CERTIFICATE KEY]
 //
 // Prints "ready URL" and serves until its standard input ends.
 
@@ -102,7 +102,7 @@ bench_count(Fc__Test__V1__Echo_Service *service, const Fc__Test__V1__CountReques
 }
 
 static void
-serve_fc(const char *url)
+serve_fc(const char *url, const struct rpc_tls_server_options *tls_options)
 {
     static const struct rpc_method_rule rules[] = {
         {.method = "Echo", .access = RPC_ACCESS_PUBLIC, .max_request_bytes = RPC_MESSAGE_MAX_BYTES},
@@ -113,10 +113,16 @@ serve_fc(const char *url)
     };
     Fc__Test__V1__Echo_Service service = FC__TEST__V1__ECHO__INIT(bench_);
     struct rpc_server *server = NULL;
-    const struct rpc_server_options options = {.authenticate = authenticate};
+    struct rpc_server_options options = {.authenticate = authenticate};
     char bound_url[RPC_URL_MAX_BYTES];
     struct err_detail why = {0};
-    enum err err = rpc_server_new(&options, &server);
+    enum err err = ERR_OK;
+    if (tls_options != NULL) {
+        err = rpc_tls_server_new(tls_options, &options.tls, &why);
+    }
+    if (err == ERR_OK) {
+        err = rpc_server_new(&options, &server);
+    }
     if (err == ERR_OK) {
         err = rpc_server_add_service(server, &service.base, rules, sizeof(rules) / sizeof(rules[0]));
     }
@@ -130,6 +136,7 @@ serve_fc(const char *url)
     fflush(stdout);
     wait_for_end_of_input();
     rpc_server_free(&server);
+    rpc_tls_server_free(&options.tls);
 }
 
 // One context of the REP socket: receives, sends the same message back, and begins again.
@@ -192,11 +199,13 @@ int
 main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "fc") == 0) {
-        serve_fc(argv[2]);
+        serve_fc(argv[2], NULL);
+    } else if (argc == 5 && strcmp(argv[1], "fc") == 0) {
+        serve_fc(argv[2], &(struct rpc_tls_server_options){.certificate_path = argv[3], .key_path = argv[4]});
     } else if (argc == 3 && strcmp(argv[1], "nng") == 0) {
         serve_nng(argv[2]);
     } else {
-        fprintf(stderr, "usage: bench_rpc_server fc|nng URL\n");
+        fprintf(stderr, "usage: bench_rpc_server fc|nng URL, or fc URL CERTIFICATE KEY\n");
         return 2;
     }
     return 0;

@@ -1,6 +1,6 @@
 // A client on gRPC C++'s completion queue, as bench/load.h says. RUNTIME names the server it calls and changes nothing.
 //
-//     bench_grpc_client grpc-callback|grpc-cq URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES
+//     bench_grpc_client grpc-callback|grpc-cq URL CONNECTIONS OUTSTANDING SECONDS PAYLOAD-BYTES [CERTIFICATE]
 
 #include <grpcpp/grpcpp.h>
 #include <memory>
@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/grpc/file.h"
 #include "bench/load.h"
 #include "bench/token.h"
 
@@ -87,6 +88,12 @@ main(int argc, char **argv)
     grpc::CompletionQueue queue;
     std::thread(run_queue, std::ref(queue)).detach();
 
+    std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+    if (load->certificate_path != nullptr) {
+        grpc::SslCredentialsOptions options;
+        options.pem_root_certs = file_text(load->certificate_path);
+        credentials = grpc::SslCredentials(options);
+    }
     grpc::ChannelArguments own_connection;
     own_connection.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1); // else channels to one address share one connection
     std::vector<std::unique_ptr<Echo::Stub>> stubs;
@@ -94,8 +101,7 @@ main(int argc, char **argv)
     for (size_t i = 0; i < slots.size(); i++) {
         if (i % load->outstanding == 0) {
             load_pace();
-            stubs.push_back(
-                Echo::NewStub(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), own_connection)));
+            stubs.push_back(Echo::NewStub(grpc::CreateCustomChannel(address, credentials, own_connection)));
         }
         slots[i].start(stubs.back().get(), &queue, &request);
     }

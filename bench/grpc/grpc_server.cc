@@ -1,8 +1,9 @@
 // The same echo as bench/rpc_server.c on gRPC C++, by either of its asynchronous interfaces.
 //
-//     bench_grpc_server grpc-callback|grpc-cq URL
+//     bench_grpc_server grpc-callback|grpc-cq URL [CERTIFICATE KEY]
 //
-// URL is tcp://HOST:PORT. Prints "ready URL" and serves until its standard input ends.
+// URL is tcp://HOST:PORT, or tls+tcp://HOST:PORT with a certificate. Prints "ready URL" and serves until its standard
+// input ends.
 
 #include <cstdio>
 #include <grpcpp/grpcpp.h>
@@ -11,6 +12,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "bench/grpc/file.h"
 #include "bench/load.h"
 #include "bench/token.h"
 
@@ -111,17 +113,22 @@ serve_queue(Echo::AsyncService &service, grpc::ServerCompletionQueue &queue)
 int
 main(int argc, char **argv)
 {
-    const std::string kind = argc == 3 ? argv[1] : "";
-    const std::string scheme = "tcp://";
-    const std::string url = argc == 3 ? argv[2] : "";
-    if ((kind != "grpc-callback" && kind != "grpc-cq") || url.rfind(scheme, 0) != 0) {
-        fprintf(stderr, "usage: bench_grpc_server grpc-callback|grpc-cq tcp://HOST:PORT\n");
+    const std::string kind = argc > 2 ? argv[1] : "";
+    const std::string url = argc > 2 ? argv[2] : "";
+    const size_t address_at = url.find("://") + 3;
+    if ((kind != "grpc-callback" && kind != "grpc-cq") || address_at < 3 || (argc != 3 && argc != 5)) {
+        fprintf(stderr, "usage: bench_grpc_server grpc-callback|grpc-cq URL [CERTIFICATE KEY]\n");
         return 2;
     }
-    const std::string address = url.substr(scheme.size());
+    std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+    if (argc == 5) {
+        grpc::SslServerCredentialsOptions options;
+        options.pem_key_cert_pairs.push_back({file_text(argv[4]), file_text(argv[3])});
+        credentials = grpc::SslServerCredentials(options);
+    }
     int port = 0;
     grpc::ServerBuilder builder;
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(url.substr(address_at), credentials, &port);
 
     CallbackEcho callback_service;
     Echo::AsyncService queue_service;
@@ -139,7 +146,7 @@ main(int argc, char **argv)
     if (queue != nullptr) {
         std::thread(serve_queue, std::ref(queue_service), std::ref(*queue)).detach();
     }
-    printf("ready %s%s:%d\n", scheme.c_str(), address.substr(0, address.rfind(':')).c_str(), port);
+    printf("ready %s:%d\n", url.substr(0, url.rfind(':')).c_str(), port);
     fflush(stdout);
     char buffer[64];
     while (read(STDIN_FILENO, buffer, sizeof(buffer)) > 0) {

@@ -117,9 +117,10 @@ fc_reflect_call(struct fc_session *session, const struct fc_reflect_call *call, 
     const struct rpc_symbol *symbol = NULL;
     struct bytes encoded = {0};
     enum err err = fetch(session, call->method, call->timeout_ms, &schema, &symbol, why);
-    if (err == ERR_OK) {
-        err = check_method(symbol, call->method, why);
+    if (symbol == NULL) {
+        return err;
     }
+    err = check_method(symbol, call->method, why);
     if (err == ERR_OK) {
         err = rpc_json_to_wire(symbol->method->input, call->json, &encoded, why);
     }

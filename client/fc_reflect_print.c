@@ -110,6 +110,7 @@ line(struct printer *printer, const char *format, ...)
     char text[LINE_MAX_BYTES];
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started in the line above.
     (void)vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     indent(printer);

@@ -357,7 +357,10 @@ put_map(struct reader *reader, const struct rpc_schema_field *field, const struc
     struct bytes keys = {0};
     struct entry *entries = calloc(count + 1, sizeof(*entries));
     bool is_first = true;
-    enum err err = entries != NULL ? read_keys(reader, field, parts, count, entries, &keys) : fail_for_memory(reader);
+    if (entries == NULL) {
+        return fail_for_memory(reader);
+    }
+    enum err err = read_keys(reader, field, parts, count, entries, &keys);
     if (err == ERR_OK) {
         qsort(entries, count, sizeof(*entries), compare_entries);
         err = put(reader, "{");

@@ -183,7 +183,7 @@ rpc_json_parts_read(struct rpc_json_path *path, const struct rpc_schema_message 
 {
     enum err err = ERR_OK;
     while (err == ERR_OK && encoded.size > 0) {
-        struct rpc_json_part part;
+        struct rpc_json_part part = {0};
         err = read_part(path, message, &encoded, &part);
         if (err == ERR_OK && part.field != NULL) {
             err = add_part(path, parts, &part);

@@ -101,7 +101,7 @@ join_name(struct arena *arena, const char *scope, const char *name)
     return size < (int)sizeof(full) ? arena_copy_text(arena, full) : NULL;
 }
 
-// add makes a symbol with zeroed memory for what it stands for, and returns its full name.
+// add makes a symbol with zeroed memory for what it stands for. After a failure *out is as it was.
 static enum err
 add(struct walk *walk, enum rpc_symbol_kind kind, const char *scope, const char *name, size_t object_bytes,
     struct rpc_symbol **out)
@@ -151,7 +151,7 @@ add_enum(struct walk *walk, const char *scope, const Google__Protobuf__EnumDescr
 {
     struct rpc_symbol *symbol = NULL;
     enum err err = add(walk, RPC_SYMBOL_ENUM, scope, descriptor->name, sizeof(*symbol->enumeration), &symbol);
-    if (err == ERR_OK) {
+    if (symbol != NULL) {
         symbol->enumeration->name = symbol->name;
         symbol->enumeration->descriptor = descriptor;
     }
@@ -164,7 +164,7 @@ add_message(struct walk *walk, const char *scope, const Google__Protobuf__Descri
 {
     struct rpc_symbol *symbol = NULL;
     enum err err = add(walk, RPC_SYMBOL_MESSAGE, scope, descriptor->name, sizeof(*symbol->message), &symbol);
-    if (err != ERR_OK) {
+    if (symbol == NULL) {
         return err;
     }
     const char *name = symbol->name; // the symbol itself moves when the table grows
@@ -189,7 +189,7 @@ add_service(struct walk *walk, const char *scope, const Google__Protobuf__Servic
 {
     struct rpc_symbol *symbol = NULL;
     enum err err = add(walk, RPC_SYMBOL_SERVICE, scope, descriptor->name, 0, &symbol);
-    if (err != ERR_OK) {
+    if (symbol == NULL) {
         return err;
     }
     const char *name = symbol->name;

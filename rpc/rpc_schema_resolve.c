@@ -76,7 +76,11 @@ make_json_name(const struct resolver *resolver, const char *name)
             continue;
         }
         bool is_raised = is_after_underscore && *from >= 'a' && *from <= 'z';
-        *to++ = is_raised ? (char)(*from - 'a' + 'A') : *from;
+        *to = *from;
+        if (is_raised) {
+            *to = (char)(*from - 'a' + 'A');
+        }
+        to++;
         is_after_underscore = false;
     }
     *to = '\0';

@@ -1,4 +1,5 @@
-// A channel: how calls are started, and the connection that carries them. How they end is in rpc_channel_end.c.
+// A channel: how calls are started, wait and are sent. Which connection carries them is decided in rpc_channel_route.c,
+// how they end in rpc_channel_end.c.
 //
 // Lock order: the channel's, then the pipe's or nng's own.
 #include "rpc/rpc_channel.h"
@@ -8,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/random.h"
 #include "rpc/rpc_channel_core.h"
 #include "rpc/rpc_nng.h"
 #include "rpc/rpc_tls_priv.h"
@@ -31,42 +33,26 @@ is_patient(const struct rpc_unary *call)
     return call->is_waiting_for_ready || call->was_sent;
 }
 
-// Hands a call's frame to the connection. On failure the call is as it was.
-static enum err
-send_locked(struct rpc_channel *channel, struct rpc_unary *call, const struct bytes *frame, struct bytes_view bulk)
-{
-    bytes_store_be32(frame->data, call->locked.id);
-    const struct bytes_view parts[] = {bytes_as_view(frame), bulk};
-    enum err err = rpc_connection_send_locked(&channel->connection, parts, bulk.size > 0 ? 2 : 1);
-    if (err == ERR_OK) {
-        call->locked.state = RPC_UNARY_SENT;
-        call->was_sent = true;
-        call->status.attempts++;
-    }
-    return err;
-}
-
-// Begins to connect, or has the timer do it as soon as the pause is over.
-static enum err
-connect_locked(struct rpc_channel *channel, uint64_t now_ms)
-{
-    enum err err = rpc_connection_connect_locked(&channel->connection, now_ms);
-    if (err == ERR_OK && channel->connection.locked.state == RPC_CONNECTION_BACKING_OFF) {
-        rpc_channel_arm_locked(channel, channel->connection.locked.next_attempt_ms);
-    }
-    return err;
-}
-
-// Sees to it that the calls that wait get their connection.
+// Sees to it that the calls that wait get their connection, and ends those that cannot or would not wait longer.
 static void
 serve_waiting_locked(struct rpc_channel *channel, uint64_t now_ms, struct rpc_unary_list *ended)
 {
-    enum err err = connect_locked(channel, now_ms);
-    struct rpc_unary *call = err == ERR_OK ? NULL : TAILQ_FIRST(&channel->locked.calls.calls);
+    struct err_detail why = {0};
+    enum err err = rpc_channel_connect_locked(channel, now_ms);
+    bool has_failed = err != ERR_OK;
+    if (!has_failed && !rpc_channel_is_down_locked(channel)) {
+        return;
+    }
+    if (!has_failed) {
+        err = rpc_channel_explain_locked(channel, 0, &why);
+    }
+    struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
-        if (call->locked.state == RPC_UNARY_WAITS) {
-            rpc_channel_end_locked(channel, call, rpc_code_from_err(err), err_sentence(err), ended);
+        bool goes_on = !has_failed && is_patient(call) && err == ERR_UNAVAILABLE;
+        if (call->locked.state == RPC_UNARY_WAITS && !goes_on) {
+            call->status.is_untrusted = err == ERR_UNTRUSTED;
+            rpc_channel_end_locked(channel, call, rpc_code_from_err(err), err_message(&why, err), ended);
         }
         call = next;
     }
@@ -79,7 +65,7 @@ send_late_locked(struct rpc_channel *channel, struct rpc_unary *call, uint64_t n
     uint64_t left_ms = call->locked.deadline_ms > now_ms ? call->locked.deadline_ms - now_ms : 1;
     enum err err = rpc_unary_renew_frame(&call->locked.frame, (uint32_t)left_ms);
     if (err == ERR_OK) {
-        err = send_locked(channel, call, &call->locked.frame, bytes_view_of(NULL, 0));
+        err = rpc_channel_send_locked(channel, call, &call->locked.frame, bytes_view_of(NULL, 0), now_ms);
     }
     if (err == ERR_OK && !call->is_idempotent) {
         bytes_free(&call->locked.frame);
@@ -94,7 +80,7 @@ resume_locked(struct rpc_channel *channel, struct rpc_unary *call, uint64_t now_
     call->locked.state = RPC_UNARY_WAITS;
     enum err err = send_late_locked(channel, call, now_ms);
     if (err == ERR_OK) {
-        sp_pipe_flush(channel->connection.locked.pipe);
+        sp_pipe_flush(call->locked.connection->locked.pipe);
     } else if (err != ERR_CLOSED) {
         rpc_channel_end_locked(channel, call, rpc_code_from_err(err), err_sentence(err), ended);
     }
@@ -129,13 +115,21 @@ on_message(void *owner, struct rpc_connection *connection, struct sp_message *me
     uint32_t id = bytes_load_be32(message->data.data);
     rpc_channel_lock(channel);
     struct rpc_unary *call = rpc_unary_table_find(&channel->locked.calls, id);
-    if (call != NULL) {
-        rpc_unary_table_claim(&channel->locked.calls, call);
+    // Else it has timed out or was cancelled, or another server was asked.
+    bool is_asked = call != NULL && call->locked.state == RPC_UNARY_SENT && call->locked.connection == connection;
+    if (is_asked) {
+        rpc_channel_answered_locked(channel, call);
+        rpc_channel_claim_locked(channel, call);
     }
     rpc_channel_unlock(channel);
-    if (call != NULL) { // else it has timed out or was cancelled
+    if (is_asked) {
         size_t size = message->data.size - sizeof id;
         rpc_unary_take_answer(call, bytes_view_of(message->data.data + sizeof id, size), message->large);
+        if (call->status.code == RPC_UNAVAILABLE) {
+            rpc_channel_lock(channel);
+            rpc_balancer_shun(&channel->locked.servers[connection - channel->connections], clock_monotonic_ms());
+            rpc_channel_unlock(channel);
+        }
         rpc_channel_complete(channel, call);
     }
 }
@@ -152,20 +146,18 @@ static void
 on_down_locked(void *owner, struct rpc_connection *connection, bool was_ready, struct rpc_unary_list *ended)
 {
     struct rpc_channel *channel = owner;
-    enum err reason = was_ready ? ERR_UNAVAILABLE : connection->locked.reason;
     bool has_waiting = false;
     struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
+    if (was_ready && channel->locked.balancer.strategy == RPC_PICK_FIRST) {
+        size_t lost = (size_t)(connection - channel->connections);
+        channel->locked.balancer.current = (lost + 1) % channel->connection_count;
+    }
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
-        bool is_waiting = call->locked.state == RPC_UNARY_WAITS;
-        // After a loss those that wait have found the connection ending: they are worth an attempt.
-        bool goes_on = was_ready || (is_patient(call) && reason == ERR_UNAVAILABLE);
-        bool is_over = call->locked.state == RPC_UNARY_SENT || (is_waiting && !goes_on);
-        if (is_over) {
-            call->status.is_untrusted = reason == ERR_UNTRUSTED;
-            rpc_channel_end_locked(channel, call, rpc_code_from_err(reason), connection->locked.cause.message, ended);
+        has_waiting = has_waiting || call->locked.state == RPC_UNARY_WAITS;
+        if (call->locked.state == RPC_UNARY_SENT && call->locked.connection == connection) {
+            rpc_channel_end_locked(channel, call, RPC_UNAVAILABLE, connection->locked.cause.message, ended);
         }
-        has_waiting = has_waiting || (is_waiting && !is_over);
         call = next;
     }
     if (has_waiting) {
@@ -187,18 +179,20 @@ static const struct rpc_connection_handlers connection_handlers = {
 static void
 end_late_locked(struct rpc_channel *channel, struct rpc_unary *call, struct rpc_unary_list *ended)
 {
-    const struct rpc_connection *connection = &channel->connection;
+    const char *url = channel->url;
     struct err_detail why = {0};
+    struct err_detail causes = {0};
     if (call->was_sent && call->locked.state != RPC_UNARY_SENT) {
         (void)err_fail(&why, ERR_TIMEOUT,
-            "the connection to %s was lost and has not come back within %u ms; the call may have been executed",
-            connection->url.text, call->timeout_ms);
+            "the connection to %s was lost and has not come back within %u ms; the call may have been executed", url,
+            call->timeout_ms);
     } else if (call->was_sent) {
-        (void)err_fail(&why, ERR_TIMEOUT, "no answer from %s within %u ms", connection->url.text, call->timeout_ms);
+        (void)err_fail(&why, ERR_TIMEOUT, "no answer from %s within %u ms", call->locked.connection->url.text,
+            call->timeout_ms);
     } else {
-        const char *cause = connection->locked.cause.message;
-        (void)err_fail(&why, ERR_TIMEOUT, "no connection to %s within %u ms%s%s", connection->url.text,
-            call->timeout_ms, cause[0] == '\0' ? "" : ": ", cause);
+        (void)rpc_channel_explain_locked(channel, 0, &causes);
+        (void)err_fail(&why, ERR_TIMEOUT, "no connection to %s within %u ms%s%s", url, call->timeout_ms,
+            causes.message[0] == '\0' ? "" : ": ", causes.message);
     }
     rpc_channel_end_locked(channel, call, RPC_DEADLINE_EXCEEDED, why.message, ended);
 }
@@ -247,17 +241,16 @@ static enum err
 submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes *frame, struct bytes_view bulk,
     uint64_t now_ms, struct err_detail *why)
 {
-    const struct rpc_connection *connection = &channel->connection;
-    enum err err = channel->locked.is_freeing ? ERR_CANCELLED : send_locked(channel, call, frame, bulk);
+    enum err err =
+        channel->locked.is_freeing ? ERR_CANCELLED : rpc_channel_send_locked(channel, call, frame, bulk, now_ms);
     if (err == ERR_OK && call->is_idempotent && bytes_append(frame, bulk) == ERR_OK) {
         call->locked.frame = *frame;
         *frame = (struct bytes){0}; // transferred
     }
     if (err == ERR_CLOSED) { // not connected, or no longer
-        err = connect_locked(channel, now_ms);
-        if (err == ERR_OK && connection->locked.state == RPC_CONNECTION_BACKING_OFF && !call->is_waiting_for_ready) {
-            return err_fail(why, connection->locked.reason, "%s; the next attempt is in %llu ms",
-                connection->locked.cause.message, (unsigned long long)(connection->locked.next_attempt_ms - now_ms));
+        err = rpc_channel_connect_locked(channel, now_ms);
+        if (err == ERR_OK && !call->is_waiting_for_ready && rpc_channel_is_down_locked(channel)) {
+            return rpc_channel_explain_locked(channel, now_ms, why);
         }
         if (err == ERR_OK) {
             err = bytes_append(frame, bulk);
@@ -268,8 +261,7 @@ submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes 
             *frame = (struct bytes){0}; // transferred
         }
     }
-    return err == ERR_OK ? ERR_OK
-                         : err_fail(why, err, "cannot send to %s: %s", connection->url.text, err_sentence(err));
+    return err == ERR_OK ? ERR_OK : err_fail(why, err, "cannot send to %s: %s", channel->url, err_sentence(err));
 }
 
 void
@@ -283,11 +275,11 @@ rpc_channel_submit(struct rpc_channel *channel, struct rpc_unary *call, struct b
     rpc_unary_table_insert(&channel->locked.calls, call);
     enum err err = submit_locked(channel, call, frame, bulk, now_ms, &why);
     if (err != ERR_OK) {
-        rpc_unary_table_claim(&channel->locked.calls, call);
+        rpc_channel_claim_locked(channel, call);
     } else {
         rpc_channel_arm_locked(channel, call->locked.deadline_ms);
-        if (call->locked.state == RPC_UNARY_SENT && delivering != &channel->connection) {
-            pipe = channel->connection.locked.pipe;
+        if (call->locked.state == RPC_UNARY_SENT && delivering != call->locked.connection) {
+            pipe = call->locked.connection->locked.pipe;
             sp_pipe_hold(pipe);
         }
     }
@@ -331,15 +323,15 @@ rpc_channel_copy_token(struct rpc_channel *channel, char token_out[RPC_TOKEN_MAX
 const char *
 rpc_channel_url(const struct rpc_channel *channel)
 {
-    return channel->connection.url.text;
+    return channel->url;
 }
 
 static enum err
-set_up_connection(struct rpc_channel *channel, const struct rpc_channel_options *options, struct err_detail *why)
+set_up_connection(struct rpc_channel *channel, struct rpc_connection *connection, const char *text,
+    const struct rpc_channel_options *options, struct err_detail *why)
 {
-    struct rpc_connection *connection = &channel->connection;
     struct rpc_url *url = &connection->url;
-    enum err err = rpc_url_parse(options->url, url, why);
+    enum err err = rpc_url_parse(text, url, why);
     if (err == ERR_OK && !url->is_ipc && (url->port == 0 || url->host[0] == '\0' || url->host[0] == '*')) {
         err = err_fail(why, ERR_INVALID, "\"%s\" names no server to connect to", url->text);
     }
@@ -354,7 +346,50 @@ set_up_connection(struct rpc_channel *channel, const struct rpc_channel_options 
     connection->connect_timeout_ms =
         options->connect_timeout_ms == 0 ? (unsigned)CONNECT_TIMEOUT_DEFAULT_MS : options->connect_timeout_ms;
     connection->locked.backoff.longest_ms = options->longest_backoff_ms;
+    connection->locked.reason = ERR_UNAVAILABLE;
     return err;
+}
+
+// Makes a connection for each address of the list.
+static enum err
+set_up_connections(struct rpc_channel *channel, const struct rpc_channel_options *options, struct err_detail *why)
+{
+    size_t count = 1;
+    for (const char *at = options->url; *at != '\0'; at++) {
+        count += *at == ',';
+    }
+    if (count > RPC_SERVERS_MAX) {
+        return err_fail(why, ERR_INVALID, "%zu addresses are more than the %d that one client may balance between",
+            count, RPC_SERVERS_MAX);
+    }
+    char *list = strdup(options->url);
+    channel->url = strdup(options->url);
+    channel->connections = calloc(count, sizeof *channel->connections);
+    enum err err = list == NULL || channel->url == NULL || channel->connections == NULL ? ERR_NO_MEMORY : ERR_OK;
+    char *rest = list;
+    while (err == ERR_OK && rest != NULL) {
+        const char *text = strsep(&rest, ",");
+        struct rpc_connection *connection = &channel->connections[channel->connection_count++];
+        err = set_up_connection(channel, connection, text, options, why);
+    }
+    free(list);
+    return err;
+}
+
+// For a channel that is idle or was never used.
+static void
+channel_free(struct rpc_channel *channel)
+{
+    for (size_t i = 0; i < channel->connection_count; i++) {
+        rpc_tls_client_free(&channel->connections[i].tls);
+    }
+    rpc_unary_table_deinit(&channel->locked.calls);
+    digest_wipe(channel->locked.token, sizeof channel->locked.token);
+    (void)pthread_cond_destroy(&channel->quiet);
+    (void)pthread_mutex_destroy(&channel->mutex);
+    free(channel->connections);
+    free(channel->url);
+    free(channel);
 }
 
 enum err
@@ -364,28 +399,38 @@ rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **
     if (channel == NULL) {
         return ERR_NO_MEMORY;
     }
-    enum err err = set_up_connection(channel, options, why);
-    if (err != ERR_OK) {
-        goto fail;
-    }
-    err = ERR_NO_MEMORY;
-    channel->timers = rpc_nng_timers();
-    if (channel->timers == NULL || rpc_unary_table_init(&channel->locked.calls) != ERR_OK) {
-        goto fail;
-    }
     (void)pthread_mutex_init(&channel->mutex, NULL);
     (void)pthread_cond_init(&channel->quiet, NULL);
     channel->timer.on_expiry = on_timer;
     TAILQ_INIT(&channel->locked.ended);
     channel->locked.armed_ms = UINT64_MAX;
+    channel->locked.balancer.strategy = options->strategy;
+    random_bytes(&channel->locked.random, sizeof channel->locked.random);
+    channel->locked.random |= 1;
+    enum err err = set_up_connections(channel, options, why);
+    if (err == ERR_OK) {
+        channel->timers = rpc_nng_timers();
+        err = channel->timers == NULL ? ERR_NO_MEMORY : rpc_unary_table_init(&channel->locked.calls);
+    }
+    if (err != ERR_OK) {
+        channel_free(channel);
+        return err;
+    }
     *out = channel;
     return ERR_OK;
+}
 
-fail:
-    rpc_unary_table_deinit(&channel->locked.calls);
-    rpc_tls_client_free(&channel->connection.tls);
-    free(channel);
-    return err;
+// Waits until no callback of a connection runs or will.
+static void
+wait_until_quiet(struct rpc_channel *channel)
+{
+    rpc_channel_lock(channel);
+    for (size_t i = 0; i < channel->connection_count; i++) {
+        while (channel->connections[i].locked.active > 0) {
+            (void)pthread_cond_wait(&channel->quiet, &channel->mutex);
+        }
+    }
+    rpc_channel_unlock(channel);
 }
 
 void
@@ -402,27 +447,19 @@ rpc_channel_free(struct rpc_channel **channel_in)
     while ((call = TAILQ_FIRST(&channel->locked.calls.calls)) != NULL) {
         rpc_channel_end_locked(channel, call, RPC_CANCELLED, err_sentence(ERR_CANCELLED), &cancelled);
     }
-    rpc_connection_close_locked(&channel->connection);
+    for (size_t i = 0; i < channel->connection_count; i++) {
+        rpc_connection_close_locked(&channel->connections[i]);
+    }
     rpc_channel_unlock(channel);
     rpc_channel_complete_all(channel, &cancelled);
 
-    rpc_channel_lock(channel);
-    while (channel->connection.locked.active > 0) {
-        (void)pthread_cond_wait(&channel->quiet, &channel->mutex);
-    }
-    rpc_channel_unlock(channel);
+    wait_until_quiet(channel);
     // What completions have started meanwhile was rejected, and waits for the timer.
     do {
         (void)timer_stop(channel->timers, &channel->timer);
         on_timer(&channel->timer);
     } while (!TAILQ_EMPTY(&channel->locked.ended));
     (void)timer_stop(channel->timers, &channel->timer);
-
-    (void)pthread_cond_destroy(&channel->quiet);
-    (void)pthread_mutex_destroy(&channel->mutex);
-    rpc_unary_table_deinit(&channel->locked.calls);
-    digest_wipe(channel->locked.token, sizeof channel->locked.token);
-    rpc_tls_client_free(&channel->connection.tls);
-    free(channel);
+    channel_free(channel);
     *channel_in = NULL;
 }

@@ -11,6 +11,13 @@
 // connection. A channel spends at most ten retries and one more for each ten calls that succeed, so that a server in
 // trouble is not made to answer every call four times. All other calls are sent once at most.
 //
+// With several addresses the channel has one connection for each that it uses. RPC_PICK_FIRST tries them one after the
+// other and stays with the first that works; when that is lost it moves on to the next. The other strategies connect to
+// all and choose for each call. The pauses are each address's own. A call fails for want of a connection only when no
+// address has one or is about to; and a server that said UNAVAILABLE is not asked for a second while others are
+// connected. What makes calls on one server differ from those on another, as a ticket that only one knows, is the
+// caller's concern.
+//
 // Calls are made with protobuf-c's generated functions on a struct rpc_unary, which is a ProtobufCService:
 //
 //     struct rpc_unary call;
@@ -37,12 +44,16 @@
 #include "rpc/rpc_backoff.h"
 #include "rpc/rpc_limits.h"
 #include "rpc/rpc_status.h"
+#include "rpc/rpc_strategy.h"
 #include "rpc/rpc_tls.h"
 
 struct rpc_channel;
+struct rpc_connection;
 
 struct rpc_channel_options {
-    const char *url;             // tls+tcp://HOST:PORT, tcp://HOST:PORT or ipc://PATH; copied
+    const char *url;             // tls+tcp://HOST:PORT, tcp://HOST:PORT or ipc://PATH, or up to RPC_SERVERS_MAX of them
+                                 // with commas between; copied
+    enum rpc_strategy strategy;  // among several
     struct rpc_tls_client *tls;  // whom to trust behind tls+tcp://, which needs it; the channel keeps it
     unsigned connect_timeout_ms; // 0: 5,000
     uint32_t longest_backoff_ms; // between attempts to connect; 0: 30,000
@@ -101,6 +112,8 @@ struct rpc_unary {
         struct rpc_unary *next_in_bucket;
         int state;
         uint32_t id;
+        struct rpc_connection *connection; // that it was sent on
+        uint64_t sent_us;                  // when; with RPC_TWO_CHOICES
         uint64_t deadline_ms;
         uint64_t retry_ms;          // while it pauses
         struct rpc_backoff backoff; // of its retries

@@ -27,7 +27,7 @@ rpc_channel_cancel(struct rpc_channel *channel, struct rpc_unary *call)
     rpc_channel_lock(channel);
     bool is_mine = is_in_table_locked(call);
     if (is_mine) {
-        rpc_unary_table_claim(&channel->locked.calls, call);
+        rpc_channel_claim_locked(channel, call);
     }
     call->locked.is_cancelled = true; // else whoever has it must not return it to the table
     rpc_channel_unlock(channel);
@@ -113,7 +113,7 @@ void
 rpc_channel_end_locked(struct rpc_channel *channel, struct rpc_unary *call, enum rpc_code code, const char *message,
     struct rpc_unary_list *ended)
 {
-    rpc_unary_table_claim(&channel->locked.calls, call);
+    rpc_channel_claim_locked(channel, call);
     rpc_unary_set_status(call, code, "%s", message);
     TAILQ_INSERT_TAIL(ended, call, locked.link);
 }

@@ -38,6 +38,7 @@ struct server {
     uint32_t retry_after_ms;
     atomic_size_t failures_left;
     pthread_t thread;
+    atomic_int connection; // that is being served
     atomic_size_t calls;
     atomic_size_t connections;
     uint32_t last_timeout_ms;
@@ -246,6 +247,7 @@ serve(void *arg)
         if (fd >= 0) {
             wire_set_limits(fd);
             atomic_fetch_add(&server->connections, 1);
+            atomic_store(&server->connection, fd);
             serve_connection(server, fd);
             (void)close(fd);
         }
@@ -288,6 +290,15 @@ server_start(struct server *server, bool is_ipc, enum behaviour behaviour)
 {
     server_bind(server, is_ipc, behaviour);
     server_run(server);
+}
+
+// server_kill ends a server that has a connection and takes no other.
+static inline void
+server_kill(struct server *server)
+{
+    atomic_store(&server->is_stopping, true);
+    (void)shutdown(server->listener, SHUT_RDWR);
+    (void)shutdown(atomic_load(&server->connection), SHUT_RDWR);
 }
 
 static inline void

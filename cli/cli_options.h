@@ -11,7 +11,11 @@
 
 // X(enumerator, name, letter or 0, value's name or NULL, summary).
 #define CLI_OPTION_MAP(X)                                                                                              \
-    X(CLI_OPTION_SERVER, "server", 0, "URL", "the server to use, such as tcp://HOST:7420")                             \
+    X(CLI_OPTION_SERVER, "server", 0, "URL", "the server to use, such as tls+tcp://HOST")                              \
+    X(CLI_OPTION_TRUST, "trust", 0, "FINGERPRINT", "trust a new server with this certificate")                         \
+    X(CLI_OPTION_TLS_CA, "tls-ca", 0, "FILE", "trust servers that these authorities signed")                           \
+    X(CLI_OPTION_TLS_CERT, "tls-cert", 0, "FILE", "our certificate, for servers that ask for one")                     \
+    X(CLI_OPTION_TLS_KEY, "tls-key", 0, "FILE", "its key")                                                             \
     X(CLI_OPTION_JSON, "json", 0, NULL, "print JSON, one object a line")                                               \
     X(CLI_OPTION_HELP, "help", 'h', NULL, "show this help and do nothing else")                                        \
     X(CLI_OPTION_VERSION, "version", 0, NULL, "show the version and do nothing else")                                  \
@@ -37,7 +41,10 @@ enum cli_option {
 #define CLI_ALLOWS(option) (UINT32_C(1) << (option))
 
 // What every command takes.
-#define CLI_ALLOWS_ALWAYS (CLI_ALLOWS(CLI_OPTION_SERVER) | CLI_ALLOWS(CLI_OPTION_JSON) | CLI_ALLOWS(CLI_OPTION_HELP))
+#define CLI_ALLOWS_ALWAYS                                                                                              \
+    (CLI_ALLOWS(CLI_OPTION_SERVER) | CLI_ALLOWS(CLI_OPTION_TRUST) | CLI_ALLOWS(CLI_OPTION_TLS_CA) |                    \
+        CLI_ALLOWS(CLI_OPTION_TLS_CERT) | CLI_ALLOWS(CLI_OPTION_TLS_KEY) | CLI_ALLOWS(CLI_OPTION_JSON) |               \
+        CLI_ALLOWS(CLI_OPTION_HELP))
 
 struct cli_option_row {
     const char *name;

@@ -11,6 +11,7 @@
 #include "cli/cli_exit.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_output.h"
+#include "cli/cli_trust.h"
 
 // In the order in which the help shows them.
 const struct cli_command *const cli_commands[] = {
@@ -89,7 +90,9 @@ cli_session_open(struct cli *cli, bool needs_login, struct err_detail *why)
     if (needs_login && cli->credential.token[0] == '\0') {
         return err_fail(why, ERR_UNAUTHENTICATED, "not logged in on %s", cli->credential.server_url);
     }
-    return fc_session_open(&cli->credential, &cli->session, why);
+    struct fc_trust trust;
+    cli_trust_fill(&cli->options, &trust);
+    return fc_session_open(&cli->credential, &trust, &cli->session, why);
 }
 
 // check_words holds the command against what was given.

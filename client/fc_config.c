@@ -15,14 +15,16 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/file.h"
+#include "client/fc_config_priv.h"
 
 enum {
-    CREDENTIALS_MAX_BYTES = 256 * 1024, // some 600 logins at their longest
+    FILE_MAX_BYTES = 256 * 1024, // some 600 logins at their longest
     LINE_MAX_BYTES = FC_SERVER_URL_MAX_BYTES + FC_USER_NAME_MAX_BYTES + FC_TOKEN_MAX_BYTES + 1,
 };
 
 #define CREDENTIALS_NAME "credentials"
-#define LOCK_NAME "credentials.lock"
+#define LOCK_NAME "credentials.lock" // for all files of the folder
+#define REDO "remove it and log in again"
 
 static const char *
 env_text(const char *name)
@@ -53,8 +55,8 @@ fc_config_dir(char path_out[FC_CONFIG_PATH_MAX_BYTES], struct err_detail *why)
     return ERR_OK;
 }
 
-static enum err
-path_in(const char *dir, const char *name, char path_out[FC_CONFIG_PATH_MAX_BYTES], struct err_detail *why)
+enum err
+fc_config_path(const char *dir, const char *name, char path_out[FC_CONFIG_PATH_MAX_BYTES], struct err_detail *why)
 {
     int length = snprintf(path_out, FC_CONFIG_PATH_MAX_BYTES, "%s/%s", dir, name);
     if (length < 0 || length >= FC_CONFIG_PATH_MAX_BYTES) {
@@ -64,37 +66,34 @@ path_in(const char *dir, const char *name, char path_out[FC_CONFIG_PATH_MAX_BYTE
 }
 
 static enum err
-check_permissions(int fd, const char *path, struct stat *stat_out, struct err_detail *why)
+check_permissions(int fd, const char *path, const char *redo, struct stat *stat_out, struct err_detail *why)
 {
     if (fstat(fd, stat_out) != 0) {
         return err_fail(why, ERR_IO, "%s cannot be read: %s", path, strerror(errno));
     }
     if (!S_ISREG(stat_out->st_mode)) {
-        return err_fail(why, ERR_DENIED, "%s is not a regular file: remove it and log in again", path);
+        return err_fail(why, ERR_DENIED, "%s is not a regular file: %s", path, redo);
     }
     if (stat_out->st_uid != geteuid()) {
-        return err_fail(why, ERR_DENIED, "%s belongs to another user and is not used: remove it and log in again",
-            path);
+        return err_fail(why, ERR_DENIED, "%s belongs to another user and is not used: %s", path, redo);
     }
     if ((stat_out->st_mode & (S_IRWXG | S_IRWXO)) != 0) {
         return err_fail(why, ERR_DENIED, "%s can be read or written by others and is not used: run chmod 600 '%s'",
             path, path);
     }
-    if (stat_out->st_size > CREDENTIALS_MAX_BYTES) {
-        return err_fail(why, ERR_TOO_BIG,
-            "%s has %lld bytes, more than the %d that are possible: remove it and log in again", path,
-            (long long)stat_out->st_size, CREDENTIALS_MAX_BYTES);
+    if (stat_out->st_size > FILE_MAX_BYTES) {
+        return err_fail(why, ERR_TOO_BIG, "%s has %lld bytes, more than the %d that are possible: %s", path,
+            (long long)stat_out->st_size, FILE_MAX_BYTES, redo);
     }
     return ERR_OK;
 }
 
-// Reads the credentials file; no file is an empty one.
-static enum err
-read_credentials(const char *dir, struct bytes *out, struct err_detail *why)
+enum err
+fc_config_read(const char *dir, const char *name, const char *redo, struct bytes *out, struct err_detail *why)
 {
     char path[FC_CONFIG_PATH_MAX_BYTES];
     struct stat status;
-    enum err err = path_in(dir, CREDENTIALS_NAME, path, why);
+    enum err err = fc_config_path(dir, name, path, why);
     if (err != ERR_OK) {
         return err;
     }
@@ -106,7 +105,7 @@ read_credentials(const char *dir, struct bytes *out, struct err_detail *why)
                    ? ERR_OK
                    : err_fail(why, err_from_errno(error), "%s cannot be opened: %s", path, strerror(error));
     }
-    err = check_permissions(fd, path, &status, why);
+    err = check_permissions(fd, path, redo, &status, why);
     if (err == ERR_OK) {
         err = bytes_reserve(out, (size_t)status.st_size);
     }
@@ -194,7 +193,7 @@ find_credential(const char *server_url, struct fc_credential *out, struct err_de
     struct fc_credential credential;
     enum err err = fc_config_dir(dir, why);
     if (err == ERR_OK) {
-        err = read_credentials(dir, &text, why);
+        err = fc_config_read(dir, CREDENTIALS_NAME, REDO, &text, why);
     }
     struct bytes_view rest = bytes_as_view(&text);
     while (err == ERR_OK) {
@@ -254,12 +253,11 @@ fc_config_load(const char *server_url, struct fc_credential *out, struct err_det
     return ERR_OK;
 }
 
-// Makes the folder and takes the lock, waiting for other processes. The lock ends with the descriptor.
-static enum err
-lock_config(const char *dir, int *fd_out, struct err_detail *why)
+enum err
+fc_config_lock(const char *dir, int *fd_out, struct err_detail *why)
 {
     char path[FC_CONFIG_PATH_MAX_BYTES];
-    enum err err = path_in(dir, LOCK_NAME, path, why);
+    enum err err = fc_config_path(dir, LOCK_NAME, path, why);
     if (err != ERR_OK) {
         return err;
     }
@@ -301,9 +299,9 @@ rewrite_locked(const char *dir, const char *server_url, const struct fc_credenti
     struct bytes old = {0};
     struct bytes new = {0};
     struct fc_credential credential = {0};
-    enum err err = path_in(dir, CREDENTIALS_NAME, path, why);
+    enum err err = fc_config_path(dir, CREDENTIALS_NAME, path, why);
     if (err == ERR_OK) {
-        err = read_credentials(dir, &old, why);
+        err = fc_config_read(dir, CREDENTIALS_NAME, REDO, &old, why);
     }
     if (err == ERR_OK && first != NULL) {
         err = append_line(&new, first);
@@ -331,7 +329,7 @@ static enum err
 rewrite(const char *dir, const char *server_url, const struct fc_credential *first, struct err_detail *why)
 {
     int lock_fd = -1;
-    enum err err = lock_config(dir, &lock_fd, why);
+    enum err err = fc_config_lock(dir, &lock_fd, why);
     if (err == ERR_OK) {
         err = rewrite_locked(dir, server_url, first, why);
         close(lock_fd);

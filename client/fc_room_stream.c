@@ -226,8 +226,8 @@ subscribe(struct fc_room_stream *stream)
         const Fc__Chat__V1__SubscribeResponse *response = rpc_unary_response(&call);
         err = meet_room(stream, response->n_rooms == 1 ? response->rooms[0] : NULL);
         if (err == ERR_OK) {
-            err = rpc_subscriber_new(fc_session_server_url(stream->session), NULL, response->ticket,
-                &subscriber_handlers, stream, &stream->subscriber, &stream->cause);
+            err = rpc_subscriber_new(fc_session_server_url(stream->session), fc_session_tls(stream->session),
+                response->ticket, &subscriber_handlers, stream, &stream->subscriber, &stream->cause);
         }
     }
     rpc_unary_deinit(&call);

@@ -39,6 +39,7 @@ enum {
 static const char key_info[] = "fc/1 auth";
 
 struct fc_session {
+    struct rpc_tls_client *tls; // NULL without TLS
     struct rpc_channel *channel;
     struct fc_credential credential;
 };
@@ -91,18 +92,23 @@ derive_key(struct bytes_view password, const Fc__Auth__V1__KdfParameters *kdf, u
 }
 
 enum err
-fc_session_open(const struct fc_credential *credential, struct fc_session **out, struct err_detail *why)
+fc_session_open(const struct fc_credential *credential, const struct fc_trust *trust, struct fc_session **out,
+    struct err_detail *why)
 {
     struct fc_session *session = calloc(1, sizeof(*session));
     if (session == NULL) {
         return ERR_NO_MEMORY;
     }
     session->credential = *credential;
-    struct rpc_channel_options options = {
+    enum err err = fc_trust_server(session->credential.server_url, trust, &session->tls, why);
+    const struct rpc_channel_options options = {
         .url = session->credential.server_url,
+        .tls = session->tls,
         .longest_backoff_ms = FC_SESSION_LONGEST_BACKOFF_MS,
     };
-    enum err err = rpc_channel_new(&options, &session->channel, why);
+    if (err == ERR_OK) {
+        err = rpc_channel_new(&options, &session->channel, why);
+    }
     if (err == ERR_OK && credential->token[0] != '\0') {
         err = rpc_channel_set_token(session->channel, credential->token);
     }
@@ -121,6 +127,7 @@ fc_session_close(struct fc_session **session)
         return;
     }
     rpc_channel_free(&(*session)->channel);
+    rpc_tls_client_free(&(*session)->tls);
     digest_wipe(*session, sizeof(**session));
     free(*session);
     *session = NULL;
@@ -136,6 +143,12 @@ const char *
 fc_session_server_url(const struct fc_session *session)
 {
     return session->credential.server_url;
+}
+
+struct rpc_tls_client *
+fc_session_tls(const struct fc_session *session)
+{
+    return session->tls;
 }
 
 const char *

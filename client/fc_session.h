@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "client/fc_config.h"
+#include "client/fc_trust.h"
 #include "rpc/rpc_channel.h"
 
 enum {
@@ -18,14 +19,18 @@ enum {
 
 struct fc_session;
 
-// fc_session_open takes server and token from credential, which is copied; nothing is connected before the first call.
-enum err fc_session_open(const struct fc_credential *credential, struct fc_session **out,
+// fc_session_open takes server and token from credential, which is copied. Nothing is connected before the first call,
+// except to find out who a server is that is not known yet, and maybe to ask about it (fc_trust.h). trust may be NULL.
+// ERR_UNTRUSTED, here and from all calls: the server is not the right one; nothing was sent to it.
+enum err fc_session_open(const struct fc_credential *credential, const struct fc_trust *trust, struct fc_session **out,
     struct err_detail *why) ERR_CHECKED;
 void fc_session_close(struct fc_session **session);
 
 // fc_session_channel is for calls that have no function here. It belongs to the session.
 struct rpc_channel *fc_session_channel(struct fc_session *session);
 const char *fc_session_server_url(const struct fc_session *session);
+// fc_session_tls is for further channels to the server; NULL without TLS. It belongs to the session.
+struct rpc_tls_client *fc_session_tls(const struct fc_session *session);
 const char *fc_session_token(const struct fc_session *session);
 
 // fc_session_finish ends a unary call that was started on the session's channel: waits, translates the status, and puts

@@ -47,6 +47,7 @@ open_channels(struct fc_transfer *transfer, unsigned count, struct err_detail *w
 {
     struct rpc_channel_options options = {
         .url = fc_session_server_url(transfer->session),
+        .tls = fc_session_tls(transfer->session),
         .longest_backoff_ms = FC_SESSION_LONGEST_BACKOFF_MS,
     };
 

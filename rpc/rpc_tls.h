@@ -33,6 +33,7 @@ struct rpc_tls_client;
 // rpc_tls_client_refusal tells whose certificate was met.
 struct rpc_tls_client_options {
     const uint8_t *fingerprint;   // RPC_TLS_FINGERPRINT_BYTES: the only certificate that is trusted
+    const char *advice;           // said when the server has another one; copied, NULL for nothing
     const char *ca_path;          // authorities that have signed it for the name or address that is dialled
     const char *certificate_path; // shown to a server that asks for one, with key_path
     const char *key_path;
@@ -66,10 +67,10 @@ enum err rpc_tls_server_new(const struct rpc_tls_server_options *options, struct
 // in use.
 enum err rpc_tls_server_reload(struct rpc_tls_server *server, struct err_detail *why) ERR_CHECKED;
 
-// rpc_tls_make_certificate writes a new P-256 key, which every TLS library takes, and a certificate for these host
-// names and addresses that is valid for ten years and signed by itself. Both files are readable for their owner only,
-// and replace what is there.
-enum err rpc_tls_make_certificate(const char *certificate_path, const char *key_path, const char *const *names,
+// rpc_tls_server_make_certificate writes a new P-256 key, which every TLS library takes, and a certificate for these
+// host names and addresses that is valid for ten years and signed by itself. Both files are readable for their owner
+// only, and replace what is there.
+enum err rpc_tls_server_make_certificate(const char *certificate_path, const char *key_path, const char *const *names,
     size_t name_count, struct err_detail *why) ERR_CHECKED;
 
 void rpc_tls_server_fingerprint(struct rpc_tls_server *server, uint8_t fingerprint_out[RPC_TLS_FINGERPRINT_BYTES]);

@@ -18,6 +18,7 @@ struct rpc_tls_client {
     bool has_pin;
     bool has_ca;
     uint8_t pin[RPC_TLS_FINGERPRINT_BYTES];
+    struct err_detail advice; // for one who meets another certificate than the pinned one
 
     atomic_uint references;
 
@@ -38,7 +39,14 @@ note_refusal(struct rpc_tls_client *client, const uint8_t *fingerprint, const ch
     (void)pthread_mutex_lock(&client->mutex);
     client->locked.has_refused = true;
     memcpy(client->locked.refused, fingerprint, RPC_TLS_FINGERPRINT_BYTES);
-    (void)err_fail(&client->locked.failure, ERR_UNTRUSTED, "its certificate %s is not trusted: %s", text, reason);
+    if (client->has_pin) {
+        char known[RPC_TLS_FINGERPRINT_TEXT_BYTES];
+        rpc_tls_fingerprint_format(client->pin, known);
+        (void)err_fail(&client->locked.failure, ERR_UNTRUSTED, "ITS KEY HAS CHANGED: now %s, it was %s%s%s", text,
+            known, client->advice.message[0] == '\0' ? "" : ". ", client->advice.message);
+    } else {
+        (void)err_fail(&client->locked.failure, ERR_UNTRUSTED, "its certificate %s is not trusted: %s", text, reason);
+    }
     (void)pthread_mutex_unlock(&client->mutex);
 }
 
@@ -48,7 +56,7 @@ verify(X509_STORE_CTX *store, void *arg)
 {
     struct rpc_tls_client *client = arg;
     uint8_t fingerprint[RPC_TLS_FINGERPRINT_BYTES];
-    const char *reason = "it is not the one that is known of this server";
+    const char *reason = "it is not known";
     X509 *certificate = X509_STORE_CTX_get0_cert(store);
     if (certificate == NULL || X509_digest(certificate, EVP_sha256(), fingerprint, NULL) != 1) {
         X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
@@ -127,6 +135,7 @@ rpc_tls_client_new(const struct rpc_tls_client_options *options, struct rpc_tls_
     client->has_ca = options->ca_path != NULL && !client->has_pin;
     if (client->has_pin) {
         memcpy(client->pin, options->fingerprint, sizeof client->pin);
+        (void)err_fail(&client->advice, ERR_UNTRUSTED, "%s", options->advice == NULL ? "" : options->advice);
     }
     enum err err = set_up(client, options, why);
     if (err != ERR_OK) {

@@ -102,7 +102,7 @@ write_file(const char *path, BIO *content, struct err_detail *why)
 }
 
 enum err
-rpc_tls_make_certificate(const char *certificate_path, const char *key_path, const char *const *names,
+rpc_tls_server_make_certificate(const char *certificate_path, const char *key_path, const char *const *names,
     size_t name_count, struct err_detail *why)
 {
     struct bytes list = {0};

@@ -29,7 +29,7 @@ main(int argc, char **argv)
     strcpy(server.server_url, argv[1]);
     size_t password_size = fread(password, 1, sizeof password, stdin);
 
-    enum err code = fc_session_open(&server, &session, &why);
+    enum err code = fc_session_open(&server, NULL, &session, &why);
     if (code == ERR_OK) {
         code = fc_session_log_in(session, argv[2], bytes_view_of(password, password_size), &login, &why);
     }

@@ -84,7 +84,7 @@ make(const char *folder, const char *certificate, const char *key, struct err_de
     add_name(&names, "127.0.0.1");
     add_name(&names, "::1");
     add_addresses(&names);
-    return rpc_tls_make_certificate(certificate, key, names.pointers, names.count, why);
+    return rpc_tls_server_make_certificate(certificate, key, names.pointers, names.count, why);
 }
 
 enum err

@@ -43,7 +43,8 @@ class Bash(unittest.TestCase):
         self.assertEqual(self.complete("fc", "whoami", ""), set())
 
     def test_options(self):
-        self.assertEqual(self.complete("fc", "join", "room", "--"), {"--server", "--json", "--help", "--since", "--count"})
+        self.assertEqual(self.complete("fc", "join", "room", "--"),
+                         {"--server", "--trust", "--tls-ca", "--tls-cert", "--tls-key", "--json", "--help", "--since", "--count"})
         self.assertEqual(self.complete("fc", "room", "create", "--pl"), {"--plain"})
         self.assertEqual(self.complete("fc", "--v"), {"--version"})
         self.assertEqual(self.complete("fc", "join", "--since", ""), set())

@@ -226,7 +226,7 @@ open_session(struct fixture *f, const char *token, struct fc_session **out)
     struct fc_credential credential = {.token = ""};
     snprintf(credential.server_url, sizeof(credential.server_url), "%s", f->url);
     snprintf(credential.token, sizeof(credential.token), "%s", token);
-    assert_int_equal(fc_session_open(&credential, out, &f->why), ERR_OK);
+    assert_int_equal(fc_session_open(&credential, NULL, out, &f->why), ERR_OK);
 }
 
 static void

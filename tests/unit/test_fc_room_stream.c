@@ -285,7 +285,7 @@ open_session(const char *url, const char *token)
     struct err_detail why = {0};
     snprintf(credential.server_url, sizeof(credential.server_url), "%s", url);
     snprintf(credential.token, sizeof(credential.token), "%s", token);
-    assert_int_equal(fc_session_open(&credential, &session, &why), ERR_OK);
+    assert_int_equal(fc_session_open(&credential, NULL, &session, &why), ERR_OK);
 }
 
 static int

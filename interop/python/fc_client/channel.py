@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import Future, TimeoutError as FutureTimeoutError
 from typing import Dict, Generic, Iterable, Optional, Tuple, Type, TypeVar
+from urllib.parse import urlsplit
 
 import websocket
 from google.protobuf.message import DecodeError, Message
@@ -14,6 +15,7 @@ from fc.rpc.v1 import rpc_pb2
 
 from . import frame
 from .errors import RpcError
+from .trust import Trust
 
 DEFAULT_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
@@ -27,19 +29,29 @@ Response = TypeVar("Response", bound=Message)
 
 
 def websocket_url(url: str, path: str) -> str:
-    """ws://HOST:PORT/path for the http://HOST:PORT that fcd prints."""
+    """ws://HOST:PORT/path for the http://HOST:PORT that fcd prints, and wss:// for https://."""
     scheme, separator, authority = url.partition("://")
     if scheme not in ("http", "https") or not separator or not authority:
-        raise ValueError(f"{url!r} is not http://HOST:PORT")
+        raise ValueError(f"{url!r} is not https://HOST:PORT or http://HOST:PORT")
     return f"ws{scheme[4:]}://{authority.rstrip('/')}{path}"
 
 
-def open_websocket(url: str, path: str, subprotocol: str) -> websocket.WebSocket:
-    # Origin is for browsers; http_no_proxy, because the environment's proxy is for the web.
-    return websocket.create_connection(
-        websocket_url(url, path), timeout=CONNECT_TIMEOUT_S, subprotocols=[subprotocol], suppress_origin=True,
-        enable_multithread=True, skip_utf8_validation=True, http_no_proxy=["*"],
-        sockopt=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),))
+def open_websocket(url: str, path: str, subprotocol: str, trust: Trust) -> websocket.WebSocket:
+    target = websocket_url(url, path)
+    secure = None
+    if target.startswith("wss:"):
+        address = urlsplit(target)
+        secure = trust.connect((address.hostname or "", address.port or 443), CONNECT_TIMEOUT_S)
+    try:
+        # Origin is for browsers; http_no_proxy, because the environment's proxy is for the web.
+        return websocket.create_connection(
+            target, timeout=CONNECT_TIMEOUT_S, subprotocols=[subprotocol], suppress_origin=True, enable_multithread=True,
+            skip_utf8_validation=True, http_no_proxy=["*"], sockopt=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
+            socket=secure)
+    except BaseException:
+        if secure is not None:
+            secure.close()
+        raise
 
 
 class Call(Generic[Response]):
@@ -71,19 +83,21 @@ class Call(Generic[Response]):
 class Channel:
     """A connection to one server. Any thread may use it; close it, or use it in a `with`.
 
-    token is what calls carry for the methods that ask for one; log_in sets it.
+    token is what calls carry for the methods that ask for one; log_in sets it. trust says which server is the right
+    one behind an https:// URL.
     A lost connection fails the calls in flight with UNAVAILABLE; make a new channel then.
     """
 
-    def __init__(self, url: str, token: str = ""):
+    def __init__(self, url: str, token: str = "", trust: Trust = Trust()):
         self.url = url
+        self.trust = trust
         self.token = token
         self._lock = threading.Lock()
         self._calls: Dict[int, Call] = {}
         self._last_number = 0
         self._lost: Optional[str] = None
         try:
-            self._websocket = open_websocket(url, "/rpc", "rep.sp.nanomsg.org")
+            self._websocket = open_websocket(url, "/rpc", "rep.sp.nanomsg.org", trust)
         except (OSError, websocket.WebSocketException) as error:
             raise RpcError(rpc_pb2.UNAVAILABLE, f"cannot connect to {url}: {error}") from error
         self._websocket.settimeout(None)

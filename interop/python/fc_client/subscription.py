@@ -9,6 +9,7 @@ from fc.rpc.v1 import rpc_pb2
 from .channel import Channel, open_websocket
 from .errors import RpcError
 from .stub import Stub
+from .trust import Trust
 
 TOPIC_BYTES = 16
 
@@ -19,10 +20,10 @@ class Subscription:
     Read it all the time, so that the library answers the server's pings: who is silent for 90 s is disconnected.
     """
 
-    def __init__(self, url: str, ticket: str, timeout: Optional[float] = None):
+    def __init__(self, url: str, ticket: str, timeout: Optional[float] = None, trust: Trust = Trust()):
         """timeout is how many seconds to wait for the next message; None waits for ever."""
         try:
-            self._websocket = open_websocket(url, f"/events/{ticket}", "pub.sp.nanomsg.org")
+            self._websocket = open_websocket(url, f"/events/{ticket}", "pub.sp.nanomsg.org", trust)
         except websocket.WebSocketBadStatusException as error:
             code = rpc_pb2.NOT_FOUND if error.status_code == 404 else rpc_pb2.UNAVAILABLE
             raise RpcError(code, f"the ticket was refused: {error}") from error
@@ -62,7 +63,7 @@ def room_events(channel: Channel, rooms: Sequence[str],
     """Subscribes to rooms and yields (room id, event). The subscription is open when this returns, so nothing that is
     sent afterwards is missed."""
     chat = Stub(channel, chat_pb2.DESCRIPTOR.services_by_name["Chat"])
-    subscription = Subscription(channel.url, chat.Subscribe(rooms=rooms).ticket, timeout)
+    subscription = Subscription(channel.url, chat.Subscribe(rooms=rooms).ticket, timeout, channel.trust)
 
     def events() -> Iterator[Tuple[bytes, chat_pb2.Event]]:
         with subscription:

@@ -193,7 +193,8 @@ rpc_server_listen(struct rpc_server *server, const char *url, char bound_url_out
             "http://HOST:PORT",
             url);
     }
-    if (server->options.tls == NULL && (strncmp(url, "tls+", strlen("tls+")) == 0 || strncmp(url, "https:", strlen("https:")) == 0)) {
+    if (server->options.tls == NULL &&
+        (strncmp(url, "tls+", strlen("tls+")) == 0 || strncmp(url, "https:", strlen("https:")) == 0)) {
         return err_fail(why, ERR_PRECONDITION, "%s needs a certificate", url);
     }
     struct rpc_listener *listener = calloc(1, sizeof(*listener));

@@ -8,6 +8,8 @@
 
 enum {
     ROOMS_PAGE = 1000, // the most that one ListRooms call returns
+    // Short calls, so this is how long a server that went away in the midst of one is waited for: a restart fits.
+    CALL_TIMEOUT_MS = 10 * 1000,
 };
 
 // lend_text lends to protobuf-c, whose structs have no const: what is only packed is not written to.
@@ -22,6 +24,7 @@ start_call(struct fc_session *session, struct rpc_unary *call)
 {
     rpc_unary_init(call, fc_session_channel(session), &fc__chat__v1__chat__descriptor);
     call->is_idempotent = true; // all its methods execute once for each request id
+    call->timeout_ms = CALL_TIMEOUT_MS;
 }
 
 enum err

@@ -69,8 +69,8 @@ test_lists_are_checked(void **state)
         "tcp://127.0.0.1:1,,tcp://127.0.0.1:2",
         "tcp://127.0.0.1:1,http://127.0.0.1:2",
         "tcp://127.0.0.1:1, tcp://127.0.0.1:2",
-        "ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,"
-        "ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a",
+        ("ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,"
+         "ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a,ipc://a"),
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct err_detail why = {0};

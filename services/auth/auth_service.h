@@ -34,7 +34,7 @@ const struct rpc_method_rule *auth_service_rules(size_t *count_out);
 // auth_service_authenticate is an rpc_authenticate_fn with the service as its context.
 enum err auth_service_authenticate(void *auth, struct bytes_view token, struct rpc_identity *identity_out);
 
-// auth_service_free waits for what is being hashed. After the server has drained.
+// auth_service_free waits for what is being hashed. After rpc_server_free, when no handler runs any more.
 void auth_service_free(struct auth_service **auth);
 
 #endif

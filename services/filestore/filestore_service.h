@@ -45,7 +45,7 @@ const struct rpc_method_rule *filestore_service_rules(size_t *count_out);
 enum err filestore_service_find_shared(struct filestore_service *filestore, struct store_tx *tx,
     const uint8_t room_id[16], const uint8_t file_id[16], struct filestore_shared_file *out) ERR_CHECKED;
 
-// filestore_service_free waits for what is being hashed. After the server has drained.
+// filestore_service_free waits for what is being hashed. After rpc_server_free, when no handler runs any more.
 void filestore_service_free(struct filestore_service **filestore);
 
 #endif

@@ -15,6 +15,19 @@ enum {
     RPC_FRAME_BULK_BYTES = 32 * 1024,
 };
 
+// What a frame is, besides one request or one reply, which has no flag.
+enum rpc_frame_flag {
+    RPC_FRAME_OPEN = 0x01,
+    RPC_FRAME_MESSAGE = 0x02,
+    RPC_FRAME_END = 0x04,
+    RPC_FRAME_CANCEL = 0x08,
+    RPC_FRAME_CREDIT = 0x10,
+    RPC_FRAME_CONTROL = 0x20,
+};
+
+// The request id of frames that are about the connection; no call has it.
+#define RPC_FRAME_CONTROL_ID UINT32_C(0x80000000)
+
 struct rpc_frame {
     uint8_t flags;
     struct bytes_view header;  // encoded RequestHeader or ResponseHeader

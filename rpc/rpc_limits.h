@@ -10,7 +10,10 @@ enum {
     RPC_ELEMENTS_MAX = 65536,   // fields and list entries of one message in all
     RPC_METADATA_MAX_ENTRIES = 32,
     RPC_METADATA_MAX_BYTES = 8 * 1024,
+    RPC_METADATA_KEY_MAX_BYTES = 64,
     RPC_REQUEST_ID_BYTES = 16,
+    RPC_STREAM_CREDIT_BYTES = 256 * 1024, // for each side of a stream to begin with
+    RPC_STREAM_MESSAGE_COST_BYTES = 64,   // so that empty messages cost credit too
     RPC_TOPIC_BYTES = 16,
     RPC_TOKEN_MAX_BYTES = 128,
     RPC_URL_MAX_BYTES = 256, // with its NUL

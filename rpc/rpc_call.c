@@ -81,6 +81,11 @@ rpc_call_new(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, 
     call->deadline_ms = arrived_us / US_PER_MS;
     call->request_id = bytes_view_of(NULL, 0);
     call->has_identity = false;
+    call->stream = NULL;
+    call->once = NULL;
+    call->header = NULL;
+    call->reply_metadata = NULL;
+    call->reply_metadata_count = 0;
     arena_init(&call->arena, rpc_message_arena_limit(call->frame.size));
     *out = call;
     return ERR_OK;
@@ -119,9 +124,78 @@ rpc_call_is_late(const struct rpc_call *call)
 }
 
 bool
+rpc_call_is_given_up(const struct rpc_call *call)
+{
+    return rpc_peer_has_cancelled(call->peer, call->route);
+}
+
+bool
 rpc_call_is_cancelled(const struct rpc_call *call)
 {
-    return atomic_load_explicit(&call->peer->is_closed, memory_order_acquire) || rpc_call_is_late(call);
+    return atomic_load_explicit(&call->peer->is_closed, memory_order_acquire) || rpc_call_is_given_up(call) ||
+           rpc_call_is_late(call);
+}
+
+const char *
+rpc_call_peer_address(const struct rpc_call *call)
+{
+    return call->peer->address;
+}
+
+size_t
+rpc_call_metadata_count(const struct rpc_call *call)
+{
+    return call->header != NULL ? call->header->n_metadata : 0;
+}
+
+struct rpc_metadata
+rpc_call_metadata(const struct rpc_call *call, size_t index)
+{
+    const Fc__Rpc__V1__Metadata *entry = call->header->metadata[index];
+    return (struct rpc_metadata){.key = entry->key, .value = bytes_view_of(entry->value.data, entry->value.len)};
+}
+
+static enum err
+check_reply_metadata(const struct rpc_call *call, const struct rpc_metadata *added)
+{
+    struct rpc_metadata entries[RPC_METADATA_MAX_ENTRIES + 1];
+    size_t count = call->reply_metadata_count;
+    for (size_t i = 0; i < count; i++) {
+        const Fc__Rpc__V1__Metadata *entry = call->reply_metadata[i];
+        entries[i] =
+            (struct rpc_metadata){.key = entry->key, .value = bytes_view_of(entry->value.data, entry->value.len)};
+    }
+    entries[count] = *added;
+    return rpc_metadata_check(entries, count + 1, NULL);
+}
+
+enum err
+rpc_call_add_metadata(struct rpc_call *call, const char *key, struct bytes_view value)
+{
+    enum err err = check_reply_metadata(call, &(struct rpc_metadata){.key = key, .value = value});
+    if (err != ERR_OK) {
+        return err;
+    }
+    Fc__Rpc__V1__Metadata **list = call->reply_metadata;
+    if (list == NULL) {
+        list = arena_alloc(&call->arena, RPC_METADATA_MAX_ENTRIES * sizeof(*list));
+    }
+    Fc__Rpc__V1__Metadata *entry = arena_alloc(&call->arena, sizeof(*entry));
+    char *key_copy = arena_copy_text(&call->arena, key);
+    uint8_t *value_copy = arena_alloc(&call->arena, value.size + 1); // so that an empty one is no special case
+    if (list == NULL || entry == NULL || key_copy == NULL || value_copy == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    fc__rpc__v1__metadata__init(entry);
+    entry->key = key_copy;
+    entry->value.data = value_copy;
+    entry->value.len = value.size;
+    if (value.size > 0) {
+        memcpy(value_copy, value.data, value.size);
+    }
+    call->reply_metadata = list;
+    list[call->reply_metadata_count++] = entry;
+    return ERR_OK;
 }
 
 void
@@ -152,10 +226,10 @@ is_answered_already(const struct rpc_call *call)
     return is_twice;
 }
 
-// send_frame queues a frame behind its route; bulk goes to the transport from where the handler has it. Returns as
+// queue_frame queues a frame behind its route; bulk goes to the transport from where the handler has it. Returns as
 // rpc_peer_send.
 static bool
-send_frame(struct rpc_peer *peer, struct bytes_view route, const struct bytes *frame, struct bytes_view bulk,
+queue_frame(struct rpc_peer *peer, struct bytes_view route, const struct bytes *frame, struct bytes_view bulk,
     bool is_last)
 {
     const struct bytes_view parts[] = {route, bytes_as_view(frame), bulk};
@@ -169,6 +243,17 @@ batch_of(const struct rpc_call *call)
     return batch_here != NULL && batch_here->peer == call->peer ? batch_here : NULL;
 }
 
+// send_frame sends a frame of a call; inside a batch without flushing, since the batch does that at its end.
+static void
+send_frame(const struct rpc_call *call, const struct bytes *frame, struct bytes_view bulk)
+{
+    struct rpc_batch *batch = batch_of(call);
+    bool can_go_on = queue_frame(call->peer, call->route, frame, bulk, batch == NULL);
+    if (batch != NULL) {
+        batch->is_stopped = batch->is_stopped || !can_go_on;
+    }
+}
+
 static void
 account(const struct rpc_call *call, enum rpc_code code, uint64_t now_us)
 {
@@ -176,8 +261,21 @@ account(const struct rpc_call *call, enum rpc_code code, uint64_t now_us)
     rpc_call_account(call, code, now_us, batch != NULL ? batch->stats_writer : RPC_STATS_SHARED);
 }
 
-// respond sends the reply of a call; inside a batch without flushing, since the batch does that at its end. When the
-// reply cannot be made the call has not been accounted for.
+void
+rpc_call_account_here(const struct rpc_call *call, enum rpc_code code)
+{
+    account(call, code, clock_monotonic_us());
+}
+
+// Counts an answer whose code is known to this program, or as UNKNOWN.
+static enum rpc_code
+known_code(int code)
+{
+    return code >= 0 && code < RPC_CODE_COUNT ? (enum rpc_code)code : RPC_UNKNOWN;
+}
+
+// respond sends the reply of a call, unless its caller has given it up. When the reply cannot be made the call has not
+// been accounted for.
 static enum err
 respond(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const ProtobufCMessage *message,
     uint64_t now_us)
@@ -186,15 +284,17 @@ respond(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const 
     struct bytes own = {0};
     struct bytes *frame = batch != NULL ? &batch->reply : &own;
     struct bytes_view bulk;
+    if (rpc_call_is_given_up(call)) {
+        account(call, RPC_CANCELLED, now_us);
+        rpc_peer_answers(call->peer);
+        return ERR_OK;
+    }
     bytes_clear(frame);
     enum err err = rpc_frame_append(frame, 0, &header->base, message, &bulk);
     if (err == ERR_OK) {
-        account(call, (enum rpc_code)header->code, now_us);
+        account(call, known_code((int)header->code), now_us);
         rpc_peer_answers(call->peer);
-        bool can_go_on = send_frame(call->peer, call->route, frame, bulk, batch == NULL);
-        if (batch != NULL) {
-            batch->is_stopped = batch->is_stopped || !can_go_on;
-        }
+        send_frame(call, frame, bulk);
     }
     bytes_free(&own);
     return err;
@@ -207,7 +307,7 @@ struct failure {
     Fc__Rpc__V1__Detail *details[1];
     uint8_t info[RPC_REASON_MAX_BYTES + 32]; // an encoded ErrorInfo without `field`
     char type[32];
-    char message[ERR_DETAIL_MAX_BYTES];
+    char message[RPC_STATUS_MESSAGE_MAX_BYTES + 1];
     char reason[RPC_REASON_MAX_BYTES];
 };
 
@@ -233,11 +333,11 @@ copy_text(char *out, size_t out_bytes, const char *text)
 }
 
 static void
-build_failure(struct failure *failure, enum err code, const char *message, const char *reason, uint32_t retry_after_ms)
+build_failure(struct failure *failure, int code, const char *message, const char *reason, uint32_t retry_after_ms)
 {
     fc__rpc__v1__response_header__init(&failure->header);
     copy_text(failure->message, sizeof(failure->message), message);
-    failure->header.code = (Fc__Rpc__V1__Code)rpc_code_from_err(code);
+    failure->header.code = (Fc__Rpc__V1__Code)code;
     failure->header.message = failure->message;
     if (reason == NULL && retry_after_ms == 0) {
         return;
@@ -257,17 +357,65 @@ build_failure(struct failure *failure, enum err code, const char *message, const
     failure->header.n_details = 1;
 }
 
+static void
+put_metadata(Fc__Rpc__V1__ResponseHeader *header, const struct rpc_call *call)
+{
+    header->metadata = call->reply_metadata;
+    header->n_metadata = call->reply_metadata_count;
+}
+
+// send_of_stream sends one frame of a stream.
+static enum err
+send_of_stream(struct rpc_call *call, enum rpc_frame_flag flag, const ProtobufCMessage *header,
+    const ProtobufCMessage *message)
+{
+    struct bytes frame = {0};
+    struct bytes_view bulk;
+    enum err err = rpc_frame_append(&frame, (uint8_t)flag, header, message, &bulk);
+    if (err == ERR_OK) {
+        send_frame(call, &frame, bulk);
+    }
+    bytes_free(&frame);
+    return err;
+}
+
+enum err
+rpc_call_send_message(struct rpc_call *call, bool is_first, const ProtobufCMessage *message)
+{
+    Fc__Rpc__V1__ResponseHeader header = FC__RPC__V1__RESPONSE_HEADER__INIT;
+    put_metadata(&header, call);
+    bool has_header = is_first && header.n_metadata > 0;
+    return send_of_stream(call, RPC_FRAME_MESSAGE, has_header ? &header.base : NULL, message);
+}
+
+enum err
+rpc_call_send_end(struct rpc_call *call, bool is_first, enum err code, const char *message, uint32_t retry_after_ms)
+{
+    struct failure failure;
+    build_failure(&failure, (int)rpc_code_from_err(code), message, NULL, retry_after_ms);
+    if (is_first) {
+        put_metadata(&failure.header, call);
+    }
+    return send_of_stream(call, RPC_FRAME_END, &failure.header.base, NULL);
+}
+
+enum err
+rpc_call_send_credit(struct rpc_call *call, const Fc__Rpc__V1__Credit *credit)
+{
+    return send_of_stream(call, RPC_FRAME_CREDIT, &credit->base, NULL);
+}
+
 bool
-rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err code, const char *message)
+rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err code, const char *message, const char *reason)
 {
     struct failure failure;
     struct bytes buffer = {0};
     struct bytes_view bulk;
     bool can_go_on = true;
-    build_failure(&failure, code, message, NULL, 0);
+    build_failure(&failure, (int)rpc_code_from_err(code), message, reason, 0);
     rpc_stats_count_refusal(peer->server->stats.unknown_method, (enum rpc_code)failure.header.code);
     if (rpc_frame_append(&buffer, 0, &failure.header.base, NULL, &bulk) == ERR_OK) {
-        can_go_on = send_frame(peer, route, &buffer, bulk, false);
+        can_go_on = queue_frame(peer, route, &buffer, bulk, false);
     } else {
         // Without memory for a reply of some bytes, the caller had better learn it from the connection.
         rpc_peer_close(peer, 0);
@@ -276,18 +424,25 @@ rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err code, c
     return can_go_on;
 }
 
+static void
+send_failure(struct rpc_call *call, const struct failure *failure)
+{
+    uint64_t now_us = clock_monotonic_us();
+    if (respond(call, &failure->header, NULL, now_us) != ERR_OK) {
+        account(call, known_code((int)failure->header.code), now_us);
+        rpc_peer_close(call->peer, 0);
+    }
+    rpc_call_end(call);
+}
+
 void
 rpc_call_fail_now(struct rpc_call *call, enum err code, const char *message, const char *reason,
     uint32_t retry_after_ms)
 {
     struct failure failure;
-    uint64_t now_us = clock_monotonic_us();
-    build_failure(&failure, code, message, reason, retry_after_ms);
-    if (respond(call, &failure.header, NULL, now_us) != ERR_OK) {
-        account(call, (enum rpc_code)failure.header.code, now_us);
-        rpc_peer_close(call->peer, 0);
-    }
-    rpc_call_end(call);
+    build_failure(&failure, (int)rpc_code_from_err(code), message, reason, retry_after_ms);
+    put_metadata(&failure.header, call);
+    send_failure(call, &failure);
 }
 
 static void
@@ -297,21 +452,82 @@ fail_late(struct rpc_call *call)
 }
 
 void
-rpc_call_fail_detail(struct rpc_call *call, enum err code, const struct err_detail *why, const char *reason,
-    uint32_t retry_after_ms)
+rpc_call_repeat(struct rpc_call *call, struct bytes_view frame)
 {
+    struct bytes copy = {0};
+    rpc_call_account_here(call, RPC_OK);
+    rpc_peer_answers(call->peer);
+    if (bytes_append(&copy, frame) == ERR_OK) {
+        send_frame(call, &copy, bytes_view_of(NULL, 0));
+    } else {
+        rpc_peer_close(call->peer, 0);
+    }
+    bytes_free(&copy);
+    rpc_call_end(call);
+}
+
+// After these nothing was done, and the same call may be tried again.
+static bool
+is_kept(enum rpc_code code)
+{
+    return code != RPC_UNAVAILABLE && code != RPC_RESOURCE_EXHAUSTED && code != RPC_DEADLINE_EXCEEDED &&
+           code != RPC_CANCELLED;
+}
+
+// Keeps the answer of a call that executes once, and gives it to those that have waited for it. Before the deadline is
+// looked at: the call was executed, and its caller may ask again.
+static void
+keep_answer(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const ProtobufCMessage *message)
+{
+    struct rpc_call_list waiting = STAILQ_HEAD_INITIALIZER(waiting);
+    struct bytes frame = {0};
+    if (call->once == NULL) {
+        return;
+    }
+    bool is_made = rpc_frame_append(&frame, 0, &header->base, message, NULL) == ERR_OK;
+    bool keeps = is_made && is_kept((enum rpc_code)header->code);
+    rpc_once_leave(call->peer->server->once, call, bytes_as_view(&frame), keeps, &waiting);
+    while (!STAILQ_EMPTY(&waiting)) {
+        struct rpc_call *other = STAILQ_FIRST(&waiting);
+        STAILQ_REMOVE_HEAD(&waiting, link);
+        if (is_made) {
+            rpc_call_repeat(other, bytes_as_view(&frame));
+        } else {
+            rpc_call_fail_now(other, ERR_NO_MEMORY, "no memory for the answer", NULL, 0);
+        }
+    }
+    bytes_free(&frame);
+}
+
+void
+rpc_call_fail_code(struct rpc_call *call, int code, const char *message, const char *reason, uint32_t retry_after_ms)
+{
+    struct failure failure;
     if (is_answered_already(call)) {
         return;
     }
+    assert(code != RPC_OK);
+    build_failure(&failure, code == RPC_OK ? (int)RPC_INTERNAL : code, message, reason[0] == '\0' ? NULL : reason,
+        retry_after_ms);
+    put_metadata(&failure.header, call);
+    keep_answer(call, &failure.header, NULL);
+    if (rpc_call_is_late(call)) {
+        fail_late(call);
+    } else {
+        send_failure(call, &failure);
+    }
+}
+
+void
+rpc_call_fail_detail(struct rpc_call *call, enum err code, const struct err_detail *why, const char *reason,
+    uint32_t retry_after_ms)
+{
     assert(code != ERR_OK);
     if (code == ERR_OK) {
         code = ERR_INTERNAL;
     }
-    if (rpc_call_is_late(call)) {
-        fail_late(call);
-        return;
-    }
-    rpc_call_fail_now(call, code, err_message(why, code), reason, retry_after_ms);
+    rpc_call_fail_code(call, (int)rpc_code_from_err(code), err_message(why, code), reason != NULL ? reason : "",
+        retry_after_ms);
 }
 
 void
@@ -332,17 +548,19 @@ rpc_call_answer(const ProtobufCMessage *response, void *closure_data)
     if (is_answered_already(call)) {
         return;
     }
+    if (response == NULL) {
+        log_error("RPC-REPLY-MISSING", NULL, "method %s answered without a response", call->method->name);
+        rpc_call_fail(call, ERR_INTERNAL, "the method gave no response");
+        return;
+    }
+    Fc__Rpc__V1__ResponseHeader ok = FC__RPC__V1__RESPONSE_HEADER__INIT;
+    put_metadata(&ok, call);
+    keep_answer(call, &ok, response);
     uint64_t now_us = clock_monotonic_us();
     if (now_us / US_PER_MS >= call->deadline_ms) {
         fail_late(call);
         return;
     }
-    if (response == NULL) {
-        log_error("RPC-REPLY-MISSING", NULL, "method %s answered without a response", call->method->name);
-        rpc_call_fail_now(call, ERR_INTERNAL, "the method gave no response", NULL, 0);
-        return;
-    }
-    static const Fc__Rpc__V1__ResponseHeader ok = FC__RPC__V1__RESPONSE_HEADER__INIT;
     enum err err = respond(call, &ok, response, now_us);
     if (err != ERR_OK) {
         log_error("RPC-REPLY-UNSENDABLE", NULL, "a response of %s: %s", call->method->name, err_sentence(err));

@@ -2,11 +2,14 @@
 //
 //     before    read_frame      is it a frame, and its header one of ours
 //               find_method     which method it means; from here on it is counted under that method's name
+//               check_kind      whether it is called as a stream, if it is one
 //               authenticate    whose token it carries, when the method asks for one
 //               check_access    whether they may
+//               check_rate      whether they have not made too many calls in the last seconds
 //               check_size      whether the request is as large as the method takes
 //               set_deadline    whether its caller still waits
-//               read_request    is it a request of the method
+//               read_request    is it a request of the method; of a stream for each message (rpc_server_stream.c)
+//     once      has an earlier attempt of the same call run, if the method executes once (rpc_once.c)
 //     handler   the service's; it answers now or later, on any thread (rpc_call_answer, rpc_call_fail)
 //     after     rpc_call_account, when the reply is ready and before it leaves: statistics, access log
 //
@@ -27,6 +30,7 @@
 
 enum {
     METHOD_NAME_MAX_BYTES = 255,
+    RETRY_AFTER_MS = 1000,
     LOG_CONTEXT_MAX_BYTES = 768, // the names of a method and a user, and an address
 };
 
@@ -41,15 +45,13 @@ check_header(const Fc__Rpc__V1__RequestHeader *header, struct err_detail *why)
         return err_fail(why, ERR_LIMIT, "a call carries at most %d entries of metadata, and this one %zu",
             RPC_METADATA_MAX_ENTRIES, header->n_metadata);
     }
-    size_t metadata_bytes = 0;
+    struct rpc_metadata entries[RPC_METADATA_MAX_ENTRIES];
     for (size_t i = 0; i < header->n_metadata; i++) {
-        metadata_bytes += strlen(header->metadata[i]->key) + header->metadata[i]->value.len;
+        const Fc__Rpc__V1__Metadata *entry = header->metadata[i];
+        entries[i] =
+            (struct rpc_metadata){.key = entry->key, .value = bytes_view_of(entry->value.data, entry->value.len)};
     }
-    if (metadata_bytes > RPC_METADATA_MAX_BYTES) {
-        return err_fail(why, ERR_LIMIT, "a call carries at most %d bytes of metadata, and this one %zu",
-            RPC_METADATA_MAX_BYTES, metadata_bytes);
-    }
-    return ERR_OK;
+    return rpc_metadata_check(entries, header->n_metadata, why);
 }
 
 static enum err
@@ -67,9 +69,6 @@ read_frame(struct rpc_call *call, struct rpc_frame *frame, Fc__Rpc__V1__RequestH
     if (err != ERR_OK) {
         return err_fail(why, err, "the frame is shorter than it says");
     }
-    if (frame->flags != 0) {
-        return err_fail(why, ERR_UNIMPLEMENTED, "this server knows no frame with flags 0x%02x", frame->flags);
-    }
     ProtobufCMessage *header = NULL;
     err = rpc_message_unpack_in_place(&fc__rpc__v1__request_header__descriptor, frame->header, &call->arena, &header,
         why);
@@ -79,6 +78,7 @@ read_frame(struct rpc_call *call, struct rpc_frame *frame, Fc__Rpc__V1__RequestH
     *header_out = (Fc__Rpc__V1__RequestHeader *)header;
     err = check_header(*header_out, why);
     if (err == ERR_OK) {
+        call->header = *header_out;
         call->request_id = bytes_view_of((*header_out)->request_id.data, (*header_out)->request_id.len);
     }
     return err;
@@ -104,6 +104,23 @@ find_method(struct rpc_call *call, const char *name, struct err_detail *why)
             slash + 1);
     }
     return err_fail(why, ERR_UNIMPLEMENTED, "this server has no service \"%.*s\"", (int)service.size, name);
+}
+
+// check_kind says whether the call is made as its method wants it.
+static enum err
+check_kind(const struct rpc_call *call, struct err_detail *why)
+{
+    if (call->method->stream != NULL && call->stream == NULL) {
+        return err_fail(why, ERR_UNIMPLEMENTED,
+            "%s streams messages, so its call begins with a frame with the flag OPEN; REQ sockets of nng cannot make "
+            "it",
+            call->method->name);
+    }
+    if (call->method->stream == NULL && call->stream != NULL) {
+        return err_fail(why, ERR_UNIMPLEMENTED, "%s takes one request and returns one response; it is no stream",
+            call->method->name);
+    }
+    return ERR_OK;
 }
 
 // find_identity asks whose token it is, unless the peer's last call carried the same one.
@@ -164,6 +181,26 @@ check_access(const struct rpc_call *call, struct err_detail *why)
     return ERR_OK;
 }
 
+// check_rate says whether the caller has not made too many calls in the last seconds.
+static enum err
+check_rate(const struct rpc_call *call, struct rpc_refusal *refusal)
+{
+    struct rpc_rate *rate = call->peer->server->rate;
+    const char *address = call->peer->address;
+    const char *port = strrchr(address, ':'); // each connection of an address has another one
+    struct bytes_view caller = bytes_view_of(address, port != NULL ? (size_t)(port - address) : strlen(address));
+    if (rate == NULL || call->method->access == RPC_ACCESS_ALWAYS) {
+        return ERR_OK;
+    }
+    if (call->has_identity) {
+        caller = bytes_view_of(call->identity.subject_id, sizeof(call->identity.subject_id));
+    }
+    return rpc_rate_take(rate, caller, clock_monotonic_us(), &refusal->retry_after_ms)
+               ? ERR_OK
+               : err_fail(&refusal->why, ERR_LIMIT, "too many calls a second; wait %" PRIu32 " ms",
+                     refusal->retry_after_ms);
+}
+
 static enum err
 check_size(const struct rpc_call *call, size_t request_bytes, struct err_detail *why)
 {
@@ -188,7 +225,7 @@ set_deadline(struct rpc_call *call, uint32_t timeout_ms, struct err_detail *why)
         return err_fail(why, ERR_TIMEOUT, "the call waited for longer than its %" PRIu32 " ms and was not started",
             timeout_ms);
     }
-    return ERR_OK;
+    return rpc_call_is_given_up(call) ? err_fail(why, ERR_CANCELLED, "the caller has given up") : ERR_OK;
 }
 
 static enum err
@@ -216,14 +253,18 @@ rpc_call_is_for_draining(const struct rpc_server *server, struct bytes_view fram
     return method != NULL && method->access == RPC_ACCESS_ALWAYS;
 }
 
+// check does all but to read the request.
 static enum err
-before_handler(struct rpc_call *call, struct rpc_batch *batch, ProtobufCMessage **request_out, struct err_detail *why)
+check(struct rpc_call *call, struct rpc_batch *batch, struct rpc_frame *frame, struct rpc_refusal *refusal)
 {
-    struct rpc_frame frame;
     Fc__Rpc__V1__RequestHeader *header = NULL;
-    enum err err = read_frame(call, &frame, &header, why);
+    struct err_detail *why = &refusal->why;
+    enum err err = read_frame(call, frame, &header, why);
     if (err == ERR_OK) {
         err = find_method(call, header->method, why);
+    }
+    if (err == ERR_OK) {
+        err = check_kind(call, why);
     }
     if (err == ERR_OK) {
         err = authenticate(call, batch, bytes_view_of_text(header->token), why);
@@ -232,15 +273,51 @@ before_handler(struct rpc_call *call, struct rpc_batch *batch, ProtobufCMessage 
         err = check_access(call, why);
     }
     if (err == ERR_OK) {
-        err = check_size(call, frame.message.size, why);
+        err = check_rate(call, refusal);
+    }
+    if (err == ERR_OK) {
+        err = check_size(call, frame->message.size, why);
     }
     if (err == ERR_OK) {
         err = set_deadline(call, header->timeout_ms, why);
     }
-    if (err == ERR_OK) {
-        err = read_request(call, frame.message, request_out, why);
-    }
     return err;
+}
+
+enum err
+rpc_call_open(struct rpc_batch *batch, struct rpc_call *call, struct rpc_refusal *refusal)
+{
+    struct rpc_frame frame;
+    refusal->why.message[0] = '\0';
+    return check(call, batch, &frame, refusal);
+}
+
+// run_handler runs it, unless an earlier attempt of the same call has run or runs.
+static enum err
+run_handler(struct rpc_call *call, ProtobufCMessage *request, struct rpc_refusal *refusal)
+{
+    struct bytes frame = {0};
+    enum rpc_once_role role = RPC_ONCE_FIRST;
+    if (call->method->executes_once && call->request_id.size > 0) {
+        role = rpc_once_enter(call->peer->server->once, call, &frame);
+    }
+    switch (role) {
+    case RPC_ONCE_FIRST:
+        call->method->service->invoke(call->method->service, call->method->index, request, rpc_call_answer, call);
+        return ERR_OK;
+    case RPC_ONCE_WAITS:
+        return ERR_OK; // it is the first one's now
+    case RPC_ONCE_REPEAT:
+        rpc_call_repeat(call, bytes_as_view(&frame));
+        bytes_free(&frame);
+        return ERR_OK;
+    case RPC_ONCE_OTHER:
+        return err_fail(&refusal->why, ERR_INVALID, "the request id is that of a call of another method");
+    case RPC_ONCE_FULL:
+        break;
+    }
+    refusal->retry_after_ms = RETRY_AFTER_MS;
+    return err_fail(&refusal->why, ERR_LIMIT, "too many calls that execute once are under way; try again later");
 }
 
 static void
@@ -268,20 +345,30 @@ rpc_call_account(const struct rpc_call *call, enum rpc_code code, uint64_t now_u
 void
 rpc_call_run(struct rpc_batch *batch, struct rpc_call *call)
 {
-    struct err_detail why;
+    struct rpc_refusal refusal;
+    struct rpc_frame frame;
     ProtobufCMessage *request = NULL;
-    why.message[0] = '\0';
+    if (call->stream != NULL) {
+        rpc_server_stream_run(batch, call->stream);
+        return;
+    }
+    refusal.why.message[0] = '\0';
+    refusal.retry_after_ms = 0;
     batch->current = call;
     batch->is_current_answered = false;
     if (atomic_load_explicit(&call->peer->is_closed, memory_order_acquire)) {
         atomic_fetch_add_explicit(&call->peer->server->stats.dropped_calls, 1, memory_order_relaxed);
         rpc_call_end(call);
     } else {
-        enum err err = before_handler(call, batch, &request, &why);
+        enum err err = check(call, batch, &frame, &refusal);
         if (err == ERR_OK) {
-            call->method->service->invoke(call->method->service, call->method->index, request, rpc_call_answer, call);
-        } else {
-            rpc_call_fail_now(call, err, err_message(&why, err), NULL, 0);
+            err = read_request(call, frame.message, &request, &refusal.why);
+        }
+        if (err == ERR_OK) {
+            err = run_handler(call, request, &refusal);
+        }
+        if (err != ERR_OK) {
+            rpc_call_fail_now(call, err, err_message(&refusal.why, err), NULL, refusal.retry_after_ms);
         }
     }
     // Unless it was answered here it belongs to whoever answers it, and may be gone.

@@ -40,6 +40,12 @@ rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out)
     return ERR_OK;
 }
 
+bool
+rpc_frame_has_flags(struct bytes_view data)
+{
+    return data.size >= RPC_FRAME_PREFIX_BYTES && data.data[0] == RPC_FRAME_VERSION && data.data[1] != 0;
+}
+
 static size_t
 put_varint(uint8_t *to, uint64_t value)
 {
@@ -94,7 +100,7 @@ static enum err
 begin(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, size_t message_bytes, size_t bulk_bytes,
     uint8_t **message_at_out)
 {
-    size_t header_bytes = protobuf_c_message_get_packed_size(header);
+    size_t header_bytes = header != NULL ? protobuf_c_message_get_packed_size(header) : 0;
     if (header_bytes > RPC_HEADER_MAX_BYTES || message_bytes > RPC_MESSAGE_MAX_BYTES) {
         return ERR_TOO_BIG;
     }
@@ -111,7 +117,7 @@ begin(struct bytes *out, uint8_t flags, const ProtobufCMessage *header, size_t m
     to[1] = flags;
     bytes_store_be16(to + 2, (uint16_t)header_bytes);
     to += RPC_FRAME_PREFIX_BYTES;
-    *message_at_out = to + protobuf_c_message_pack(header, to);
+    *message_at_out = header != NULL ? to + protobuf_c_message_pack(header, to) : to;
     out->size += frame_bytes - bulk_bytes;
     return ERR_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef RPC_FRAME_H
 #define RPC_FRAME_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <protobuf-c/protobuf-c.h>
@@ -38,7 +39,10 @@ struct rpc_frame {
 // or header length says. ERR_VERSION: another version. ERR_TOO_BIG: header over RPC_HEADER_MAX_BYTES.
 enum err rpc_frame_parse(struct bytes_view data, struct rpc_frame *frame_out) ERR_CHECKED;
 
-// rpc_frame_append encodes a frame at the end of out. message may be NULL for none. ERR_TOO_BIG: the
+// rpc_frame_has_flags: it is of this version, and more than one request or one reply.
+bool rpc_frame_has_flags(struct bytes_view data);
+
+// rpc_frame_append encodes a frame at the end of out. header and message may be NULL for none. ERR_TOO_BIG: the
 // header is over RPC_HEADER_MAX_BYTES or the frame over RPC_MESSAGE_MAX_BYTES. On failure out keeps its size.
 //
 // Bulk is not copied: when the last field of the message, by its number, is of type bytes and holds

@@ -11,6 +11,7 @@ enum {
     RPC_METADATA_MAX_ENTRIES = 32,
     RPC_METADATA_MAX_BYTES = 8 * 1024,
     RPC_METADATA_KEY_MAX_BYTES = 64,
+    RPC_STATUS_MESSAGE_MAX_BYTES = 8 * 1024,
     RPC_REQUEST_ID_BYTES = 16,
     RPC_STREAM_CREDIT_BYTES = 256 * 1024, // for each side of a stream to begin with
     RPC_STREAM_MESSAGE_COST_BYTES = 64,   // so that empty messages cost credit too

@@ -98,6 +98,8 @@ add_method(struct rpc_method_table *table, ProtobufCService *service, unsigned i
     method->access = rule->access;
     method->max_request_bytes =
         rule->max_request_bytes != 0 ? rule->max_request_bytes : (size_t)RPC_UNARY_DEFAULT_MAX_BYTES;
+    method->stream = rule->stream;
+    method->executes_once = rule->executes_once;
     method->cells = NULL;
     if (rpc_method_table_find(table, bytes_view_of(method->name, name_bytes)) != NULL) {
         method_free(method);
@@ -153,7 +155,7 @@ rpc_method_table_add(struct rpc_method_table *table, ProtobufCService *service, 
         if (rule == NULL) {
             return refuse(descriptor, name, "has no rule");
         }
-        if (!has_handler(service, i)) {
+        if (rule->stream == NULL && !has_handler(service, i)) {
             return refuse(descriptor, name, "has no handler");
         }
         enum err err = add_method(table, service, i, rule);

@@ -19,6 +19,8 @@ struct rpc_method {
     const ProtobufCMessageDescriptor *input;
     enum rpc_access access;
     size_t max_request_bytes;
+    const struct rpc_stream_handlers *stream; // NULL: one request, one response
+    bool executes_once;
     struct rpc_stats_cell *cells; // one for each writer
     uint32_t hash;
     size_t name_bytes;

@@ -35,6 +35,7 @@ rpc_peer_release(struct rpc_peer *peer, size_t references)
     struct rpc_server *server = peer->server;
     digest_wipe(&peer->locked.token, sizeof(peer->locked.token));
     pthread_mutex_destroy(&peer->mutex);
+    free(peer->locked.cancelled);
     free(peer->address);
     free(peer);
     rpc_server_release(server);
@@ -109,6 +110,35 @@ admit(const struct rpc_peer *peer, struct bytes_view frame, const char **why_out
 }
 
 enum err
+rpc_peer_new_call(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, struct bytes *large,
+    struct rpc_call **out)
+{
+    const char *why = NULL;
+    bool is_draining = atomic_load_explicit(&peer->server->is_draining, memory_order_relaxed);
+    struct bytes_view route = bytes_view_of(data.data, route_bytes);
+    enum err err = admit(peer, bytes_view_of(data.data + route_bytes, data.size - route_bytes), &why);
+    *out = NULL;
+    if (err != ERR_OK) {
+        (void)rpc_call_refuse(peer, route, err, why, is_draining ? RPC_REASON_NOT_EXECUTED : NULL);
+        peer->has_answered = true;
+        return ERR_OK;
+    }
+    rpc_peer_reuses_id(peer, route);
+    if (peer->arrived_calls == 0) {
+        peer->arrived_us = clock_monotonic_us();
+    }
+    return rpc_call_new(peer, data, route_bytes, large, peer->arrived_us, out);
+}
+
+void
+rpc_peer_call_arrived(struct rpc_peer *peer, struct rpc_call *call)
+{
+    STAILQ_INSERT_TAIL(&peer->arrived, call, link);
+    peer->arrived_calls++;
+    peer->arrived_bytes += call->held_bytes;
+}
+
+enum err
 rpc_peer_receive(struct rpc_peer *peer, struct bytes_view data, struct bytes *large)
 {
     size_t route_bytes = rpc_call_find_route(data);
@@ -116,25 +146,16 @@ rpc_peer_receive(struct rpc_peer *peer, struct bytes_view data, struct bytes *la
         return ERR_PROTOCOL;
     }
     peer->arrived_message_bytes += data.size;
-    const char *why = NULL;
-    enum err err = admit(peer, bytes_view_of(data.data + route_bytes, data.size - route_bytes), &why);
-    if (err != ERR_OK) {
-        (void)rpc_call_refuse(peer, bytes_view_of(data.data, route_bytes), err, why);
-        peer->has_refused = true;
-        return ERR_OK;
-    }
-    if (peer->arrived_calls == 0) {
-        peer->arrived_us = clock_monotonic_us();
+    atomic_store_explicit(&peer->has_received, true, memory_order_relaxed);
+    if (rpc_frame_has_flags(bytes_view_of(data.data + route_bytes, data.size - route_bytes))) {
+        return rpc_peer_receive_flagged(peer, data, route_bytes, large);
     }
     struct rpc_call *call = NULL;
-    err = rpc_call_new(peer, data, route_bytes, large, peer->arrived_us, &call);
-    if (err != ERR_OK) {
-        return err;
+    enum err err = rpc_peer_new_call(peer, data, route_bytes, large, &call);
+    if (call != NULL) {
+        rpc_peer_call_arrived(peer, call);
     }
-    STAILQ_INSERT_TAIL(&peer->arrived, call, link);
-    peer->arrived_calls++;
-    peer->arrived_bytes += call->held_bytes;
-    return ERR_OK;
+    return err;
 }
 
 static bool
@@ -158,8 +179,8 @@ schedule(struct rpc_peer *peer)
 void
 rpc_peer_batch_end(struct rpc_peer *peer)
 {
-    if (peer->has_refused) {
-        peer->has_refused = false;
+    if (peer->has_answered) {
+        peer->has_answered = false;
         rpc_peer_flush(peer);
     }
     if (peer->arrived_calls == 0) {
@@ -188,6 +209,19 @@ rpc_peer_batch_end(struct rpc_peer *peer)
     }
     if (received_bytes > server->options.max_received_bytes) {
         rpc_server_pause_peer(server, peer);
+    }
+}
+
+void
+rpc_peer_enqueue(struct rpc_peer *peer, struct rpc_call *call)
+{
+    pthread_mutex_lock(&peer->mutex);
+    STAILQ_INSERT_TAIL(&peer->locked.waiting, call, link);
+    peer->locked.waiting_calls++;
+    bool must_schedule = must_schedule_locked(peer);
+    pthread_mutex_unlock(&peer->mutex);
+    if (must_schedule) {
+        schedule(peer);
     }
 }
 
@@ -364,10 +398,7 @@ void
 rpc_peer_settle(struct rpc_peer *peer, size_t calls, size_t held_bytes)
 {
     struct rpc_server *server = peer->server;
-    size_t received_bytes = atomic_fetch_sub(&server->received_bytes, held_bytes) - held_bytes;
-    if (atomic_load(&server->has_paused) && received_bytes <= server->options.max_received_bytes / 2) {
-        rpc_server_resume_peers(server);
-    }
+    rpc_server_give_back_bytes(server, held_bytes);
     if (atomic_fetch_sub(&server->call_count, calls) == calls) {
         rpc_server_call_ended(server);
     }
@@ -383,6 +414,7 @@ rpc_peer_subscribe(struct rpc_peer *peer, struct bytes_view ticket)
     return rpc_feed_claim(peer->server, ticket, peer, &peer->feed);
 }
 
+// Frees calls that nobody has begun.
 static size_t
 free_calls(struct rpc_call_list *calls, size_t *bytes_out)
 {
@@ -393,9 +425,32 @@ free_calls(struct rpc_call_list *calls, size_t *bytes_out)
         STAILQ_REMOVE_HEAD(calls, link);
         *bytes_out += call->held_bytes;
         count++;
-        rpc_call_free(call);
+        if (call->stream != NULL) {
+            rpc_server_stream_discard(call->stream);
+        } else {
+            rpc_call_free(call);
+        }
     }
     return count;
+}
+
+// Takes the waiting calls out. Those of streams stay, since a worker has to run their last handlers.
+static void
+take_waiting_locked(struct rpc_peer *peer, struct rpc_call_list *calls)
+{
+    struct rpc_call_list all = STAILQ_HEAD_INITIALIZER(all);
+    STAILQ_CONCAT(&all, &peer->locked.waiting);
+    peer->locked.waiting_calls = 0;
+    while (!STAILQ_EMPTY(&all)) {
+        struct rpc_call *call = STAILQ_FIRST(&all);
+        STAILQ_REMOVE_HEAD(&all, link);
+        if (call->stream != NULL) {
+            STAILQ_INSERT_TAIL(&peer->locked.waiting, call, link);
+            peer->locked.waiting_calls++;
+        } else {
+            STAILQ_INSERT_TAIL(calls, call, link);
+        }
+    }
 }
 
 void
@@ -406,12 +461,16 @@ rpc_peer_closed(struct rpc_peer *peer)
     size_t bytes = 0;
     pthread_mutex_lock(&peer->mutex);
     atomic_store(&peer->is_closed, true);
-    STAILQ_CONCAT(&waiting, &peer->locked.waiting);
-    peer->locked.waiting_calls = 0;
+    take_waiting_locked(peer, &waiting);
+    peer->locked.pauses = 0; // nothing will be written any more
+    bool must_schedule = must_schedule_locked(peer);
     peer->locked.received_bytes += peer->arrived_message_bytes;
     uint64_t received_bytes = peer->locked.received_bytes; // final, as is what was sent
     uint64_t sent_bytes = peer->locked.sent_bytes;
     pthread_mutex_unlock(&peer->mutex);
+    if (must_schedule) {
+        schedule(peer);
+    }
     // Never counted as in flight, because its batch has not ended.
     size_t dropped_calls = free_calls(&peer->arrived, &bytes);
     size_t calls = free_calls(&waiting, &bytes);
@@ -419,6 +478,8 @@ rpc_peer_closed(struct rpc_peer *peer)
     if (calls > 0) {
         rpc_peer_settle(peer, calls, bytes);
     }
+    rpc_peer_cancel_watched(peer);
+    rpc_peer_end_streams(peer);
     if (peer->feed != NULL) {
         rpc_feed_lost(peer->feed);
         peer->feed = NULL;

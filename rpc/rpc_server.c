@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "rpc/rpc_health.h"
 #include "rpc/rpc_reflection.h"
 #include "rpc/rpc_server_priv.h"
@@ -21,6 +22,8 @@ enum {
     DEFAULT_MAX_CONNECTIONS = 10000,
     DEFAULT_MAX_CALLS_PER_CONNECTION = 1024,
     DEFAULT_MAX_CALLS = 16384,
+    DEFAULT_MAX_STREAMS_PER_CONNECTION = 128,
+    DEFAULT_KEEPALIVE_MS = 30 * 1000,
     DEFAULT_MAX_RECEIVED_BYTES = 256 * 1024 * 1024,
     DEFAULT_MAX_REPLY_BYTES = 16 * 1024 * 1024,
     // For the last replies to reach a client that reads, when draining has any patience at all.
@@ -57,8 +60,11 @@ rpc_server_release(struct rpc_server *server)
     rpc_stats_service_free(&server->stats_service);
     rpc_health_free(&server->health);
     rpc_reflection_free(&server->reflection);
+    rpc_rate_free(&server->rate);
+    rpc_once_free(&server->once);
     free(server->stats.unknown_method);
     free(server->metrics);
+    pthread_mutex_destroy(&server->load.mutex);
     pthread_mutex_destroy(&server->feeds_mutex);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->mutex);
@@ -88,6 +94,23 @@ init_locks(struct rpc_server *server)
     (void)pthread_mutex_init(&server->run.mutex, NULL);
     (void)pthread_mutex_init(&server->mutex, NULL);
     (void)pthread_mutex_init(&server->feeds_mutex, NULL);
+    (void)pthread_mutex_init(&server->load.mutex, NULL);
+}
+
+static void
+on_keepalive(struct timer *timer)
+{
+    struct rpc_server *server = (struct rpc_server *)((char *)timer - offsetof(struct rpc_server, keepalive));
+    struct rpc_peer *peer;
+    pthread_mutex_lock(&server->mutex);
+    LIST_FOREACH(peer, &server->locked.peers, link)
+    {
+        rpc_peer_keep_alive(peer);
+    }
+    pthread_mutex_unlock(&server->mutex);
+    if (timer_start(server->timers, timer, server->options.keepalive_ms) != ERR_OK) {
+        log_warn("RPC-KEEPALIVE-ENDS", NULL, "no memory for the timer: clients that vanish are not noticed any more");
+    }
 }
 
 // What every server offers.
@@ -115,9 +138,13 @@ rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out
     if (server->options.worker_threads == 0) {
         server->options.worker_threads = DEFAULT_WORKER_THREADS;
     }
+    if (server->options.keepalive_ms == 0) {
+        server->options.keepalive_ms = DEFAULT_KEEPALIVE_MS;
+    }
     set_default(&server->options.max_connections, DEFAULT_MAX_CONNECTIONS);
     set_default(&server->options.max_calls_per_connection, DEFAULT_MAX_CALLS_PER_CONNECTION);
     set_default(&server->options.max_calls, DEFAULT_MAX_CALLS);
+    set_default(&server->options.max_streams_per_connection, DEFAULT_MAX_STREAMS_PER_CONNECTION);
     set_default(&server->options.max_received_bytes, DEFAULT_MAX_RECEIVED_BYTES);
     set_default(&server->options.max_reply_bytes_per_connection, DEFAULT_MAX_REPLY_BYTES);
     server->ticket_lifetime_ms = RPC_TICKET_LIFETIME_MS;
@@ -132,10 +159,20 @@ rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out
     server->stats.unknown_method = rpc_stats_cells_new(server->methods.writer_count);
     enum err err = server->stats.unknown_method != NULL ? timer_queue_new(&server->timers) : ERR_NO_MEMORY;
     if (err == ERR_OK) {
+        err = rpc_once_new(&server->once);
+    }
+    if (err == ERR_OK && server->options.calls_per_second > 0) {
+        err = rpc_rate_new(server->options.calls_per_second, &server->rate);
+    }
+    if (err == ERR_OK) {
         err = add_own_services(server);
     }
     if (err == ERR_OK) {
         err = rpc_workers_start(server);
+    }
+    if (err == ERR_OK) {
+        server->keepalive.on_expiry = on_keepalive;
+        err = timer_start(server->timers, &server->keepalive, server->options.keepalive_ms);
     }
     if (err != ERR_OK) {
         rpc_server_free(&server);
@@ -247,6 +284,21 @@ rpc_server_pause_peer(struct rpc_server *server, struct rpc_peer *peer)
     }
 }
 
+bool
+rpc_server_take_bytes(struct rpc_server *server, size_t bytes)
+{
+    return atomic_fetch_add(&server->received_bytes, bytes) + bytes <= server->options.max_received_bytes;
+}
+
+void
+rpc_server_give_back_bytes(struct rpc_server *server, size_t bytes)
+{
+    size_t received_bytes = atomic_fetch_sub(&server->received_bytes, bytes) - bytes;
+    if (atomic_load(&server->has_paused) && received_bytes <= server->options.max_received_bytes / 2) {
+        rpc_server_resume_peers(server);
+    }
+}
+
 static struct rpc_peer *
 pop_paused(struct rpc_server *server)
 {
@@ -308,7 +360,12 @@ rpc_server_drain(struct rpc_server *server, unsigned timeout_ms)
     {
         listener->ops->stop(listener->listener);
     }
+    struct rpc_peer *peer;
     pthread_mutex_lock(&server->mutex);
+    LIST_FOREACH(peer, &server->locked.peers, link)
+    {
+        rpc_peer_say_going_away(peer);
+    }
     while (atomic_load(&server->call_count) > 0 && wait_locked(server, until_ms)) {
     }
     pthread_mutex_unlock(&server->mutex);
@@ -320,7 +377,6 @@ rpc_server_drain(struct rpc_server *server, unsigned timeout_ms)
         linger_ms = LINGER_MS;
     }
     pthread_mutex_lock(&server->mutex);
-    struct rpc_peer *peer;
     LIST_FOREACH(peer, &server->locked.peers, link)
     {
         rpc_peer_close(peer, (unsigned)linger_ms);

@@ -18,6 +18,7 @@
 #include "base/timer.h"
 #include "rpc/rpc_call.h"
 #include "rpc/rpc_limits.h"
+#include "rpc/rpc_server_stream.h"
 #include "rpc/rpc_tls.h"
 
 struct rpc_server;
@@ -35,9 +36,13 @@ struct rpc_server_options {
     size_t max_connections;                // [10,000] further ones are closed at once
     size_t max_calls_per_connection;       // [1,024] further ones are RESOURCE_EXHAUSTED
     size_t max_calls;                      // [16,384] in all
+    size_t max_streams_per_connection;     // [128] of those calls; further ones are RESOURCE_EXHAUSTED
     size_t max_received_bytes;             // [256 MiB] requests held in all; beyond it connections are not read
     size_t max_reply_bytes_per_connection; // [16 MiB] waiting to be written; beyond it the connection is not read
-    bool has_public_metrics;               // /metrics of the web listener is for everyone, not for this machine only
+    uint32_t calls_per_second; // [no limit] of a user, or of an address as long as there is no user; RESOURCE_EXHAUSTED
+    unsigned keepalive_ms;     // [30,000] a client that takes frames with flags and has been silent for this long is
+                               // pinged, and cut off after as long again
+    bool has_public_metrics;   // /metrics of the web listener is for everyone, not for this machine only
 };
 
 enum rpc_access {
@@ -51,7 +56,10 @@ enum rpc_access {
 struct rpc_method_rule {
     const char *method; // short name, as in the .proto
     enum rpc_access access;
-    size_t max_request_bytes; // 0: RPC_UNARY_DEFAULT_MAX_BYTES
+    size_t max_request_bytes;                 // 0: RPC_UNARY_DEFAULT_MAX_BYTES; of a streaming method for each message
+    const struct rpc_stream_handlers *stream; // of a streaming method, which has no handler in the service; else NULL
+    bool executes_once; // for each request id of a user: a resend gets the answer of the first attempt. For what
+                        // changes something and has no store that sees to it; does not hold over a restart
 };
 
 enum err rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out) ERR_CHECKED;

@@ -20,8 +20,11 @@
 #include "base/timer.h"
 #include "rpc/rpc_call_priv.h"
 #include "rpc/rpc_method_priv.h"
+#include "rpc/rpc_once_priv.h"
 #include "rpc/rpc_peer_priv.h"
+#include "rpc/rpc_rate.h"
 #include "rpc/rpc_server.h"
+#include "rpc/rpc_server_stream_priv.h"
 #include "rpc/rpc_stats_priv.h"
 
 struct rpc_feed;
@@ -32,8 +35,11 @@ LIST_HEAD(rpc_feed_list, rpc_feed);
 LIST_HEAD(rpc_peer_list, rpc_peer);
 TAILQ_HEAD(rpc_peer_queue, rpc_peer);
 
+LIST_HEAD(rpc_call_watch_list, rpc_call_watch);
+
 enum {
-    RPC_FEED_BUCKETS = 256, // tickets wait for 30 s at most, so few of them are there at a time
+    RPC_PEER_CANCELLED_SLOTS = 1024, // for as many calls as may be in flight on a connection
+    RPC_FEED_BUCKETS = 256,          // tickets wait for 30 s at most, so few of them are there at a time
 };
 
 struct rpc_peer {
@@ -46,13 +52,17 @@ struct rpc_peer {
     atomic_size_t references;
     atomic_size_t calls; // without an answer yet, and without those of `arrived`
     atomic_bool is_closed;
+    atomic_bool takes_flags;  // it has said Hello
+    atomic_bool has_received; // since the last look of rpc_peer_keep_alive
+    atomic_bool has_cancels;  // some slot of locked.cancelled is in use
+    bool is_pinged;           // only on the timer thread
 
     // Only in the listener's calls, which come one at a time.
     struct rpc_call_list arrived; // since the last rpc_peer_batch_end
     size_t arrived_calls;
     size_t arrived_bytes;
     uint64_t arrived_us;          // when the first of them came
-    bool has_refused;             // some of them, so there is something to flush
+    bool has_answered;            // some of them at once, so there is something to flush
     size_t arrived_message_bytes; // with the refused ones
     struct rpc_feed *feed;
 
@@ -72,6 +82,10 @@ struct rpc_peer {
         uint64_t received_bytes; // in messages, so far
         uint64_t sent_bytes;
         struct rpc_token_cache token;
+        uint32_t *cancelled; // request ids of calls that were given up, by their last bits; NULL: none so far
+        struct rpc_call_watch_list watches;
+        struct rpc_stream_list streams[RPC_STREAM_BUCKETS]; // by the last bits of their request ids
+        size_t stream_count;
     } locked; // guarded by mutex
 };
 
@@ -127,6 +141,17 @@ struct rpc_server {
         atomic_uint_least64_t dropped_subscription_bytes;
     } stats;
 
+    struct {
+        pthread_mutex_t mutex;
+        uint64_t sampled_ms;
+        uint64_t cpu_us; // then
+        uint32_t cpu_permille;
+    } load;
+
+    struct rpc_once *once;
+    struct rpc_rate *rate; // NULL: no limit
+    struct timer keepalive;
+
     struct rpc_run_queue run;
 
     pthread_mutex_t mutex;
@@ -166,6 +191,14 @@ void rpc_workers_stop(struct rpc_server *server);
 // rpc_workers_schedule puts a peer at the end of the run queue, which takes over a reference.
 void rpc_workers_schedule(struct rpc_server *server, struct rpc_peer *peer);
 
+// rpc_server_take_bytes counts what was received and is held; false when that is too much now.
+// rpc_server_give_back_bytes undoes it.
+bool rpc_server_take_bytes(struct rpc_server *server, size_t bytes) ERR_CHECKED;
+void rpc_server_give_back_bytes(struct rpc_server *server, size_t bytes);
+
+// rpc_server_measure_load says how busy the server is. load_out borrows nothing.
+void rpc_server_measure_load(struct rpc_server *server, Fc__Rpc__V1__Load *load_out);
+
 void rpc_peer_hold(struct rpc_peer *peer);
 void rpc_peer_release(struct rpc_peer *peer, size_t references);
 
@@ -179,6 +212,35 @@ bool rpc_peer_put_back(struct rpc_peer *peer, struct rpc_call_list *calls) ERR_C
 
 // rpc_peer_end_batch writes the replies of a batch, and learns from how long it took how many calls the next one holds.
 void rpc_peer_end_batch(struct rpc_peer *peer, size_t calls, uint64_t took_us);
+
+// rpc_peer_new_call makes a call of a message that has arrived, within the limits. *out is NULL when it was refused.
+// ERR_NO_MEMORY. rpc_peer_call_arrived puts it to those that rpc_peer_batch_end hands to the workers.
+enum err rpc_peer_new_call(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, struct bytes *large,
+    struct rpc_call **out) ERR_CHECKED;
+void rpc_peer_call_arrived(struct rpc_peer *peer, struct rpc_call *call);
+
+// rpc_peer_enqueue has a worker run the call of a stream again. Any thread, also when the peer has closed.
+void rpc_peer_enqueue(struct rpc_peer *peer, struct rpc_call *call);
+
+// rpc_peer_receive_flagged takes a message whose frame has flags. As rpc_peer_receive.
+enum err rpc_peer_receive_flagged(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes,
+    struct bytes *large) ERR_CHECKED;
+
+// rpc_peer_say_going_away tells a client that takes frames with flags that the server shuts down.
+void rpc_peer_say_going_away(struct rpc_peer *peer);
+
+// rpc_peer_keep_alive pings a client that has been silent since the last time, and closes one that was pinged and still
+// is. On the timer thread.
+void rpc_peer_keep_alive(struct rpc_peer *peer);
+
+// rpc_peer_cancel notes that the client has given a call up, and tells who watches it. rpc_peer_has_cancelled looks;
+// rpc_peer_reuses_id forgets, since a new call has the request id.
+void rpc_peer_cancel(struct rpc_peer *peer, struct bytes_view route);
+bool rpc_peer_has_cancelled(struct rpc_peer *peer, struct bytes_view route);
+void rpc_peer_reuses_id(struct rpc_peer *peer, struct bytes_view route);
+
+// rpc_peer_cancel_watched cancels all calls that are watched, since the peer has closed.
+void rpc_peer_cancel_watched(struct rpc_peer *peer);
 
 // rpc_peer_answers takes a call off those of its connection. It comes before rpc_peer_send: a caller that has the
 // answer may call again at once, and then must not be refused for a call that it knows has ended.

@@ -7,7 +7,9 @@
 //     static void
 //     mirror_message(struct rpc_server_stream *stream, const ProtobufCMessage *message)
 //     {
-//         (void)rpc_server_stream_send(stream, message);
+//         if (rpc_server_stream_send(stream, message) != ERR_OK) {
+//             ... the stream has ended, and on_closed comes
+//         }
 //     }
 #ifndef RPC_SERVER_STREAM_H
 #define RPC_SERVER_STREAM_H
@@ -25,8 +27,9 @@ struct rpc_server_stream;
 struct rpc_stream_handlers {
     // The stream has been opened. `service` is what rpc_server_add_service was given.
     void (*on_open)(struct rpc_server_stream *stream, ProtobufCService *service);
-    // The client's next message, valid during the handler. Unless rpc_server_stream_send has to wait or
-    // rpc_server_stream_pause was called, the next one comes when this returns.
+    // The client's next message, valid during the handler. It comes only while a message can be sent, so that a handler
+    // that answers each with one never finds ERR_BUSY; unless rpc_server_stream_pause was called, the next one comes
+    // when this returns.
     void (*on_message)(struct rpc_server_stream *stream, const ProtobufCMessage *message);
     // The client sends no more. The stream goes on until rpc_server_stream_finish or rpc_server_stream_fail.
     void (*on_end)(struct rpc_server_stream *stream);

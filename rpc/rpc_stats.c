@@ -169,8 +169,8 @@ read_resident_bytes(void)
     return pages * (uint64_t)page_bytes;
 }
 
-static uint64_t
-read_cpu_us(void)
+uint64_t
+rpc_stats_cpu_us(void)
 {
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) != 0) {
@@ -185,7 +185,7 @@ rpc_stats_read(struct rpc_server *server, struct rpc_stats *out)
 {
     struct rpc_stats stats = {
         .uptime_ms = clock_monotonic_ms() - server->stats.started_ms,
-        .cpu_us = read_cpu_us(),
+        .cpu_us = rpc_stats_cpu_us(),
         .resident_bytes = read_resident_bytes(),
         .is_draining = atomic_load(&server->is_draining),
         .calls_in_flight = atomic_load(&server->call_count),

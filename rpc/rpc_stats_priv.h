@@ -36,4 +36,7 @@ void rpc_stats_count_refusal(struct rpc_stats_cell *cells, enum rpc_code code);
 // rpc_stats_bucket_of says which bucket a latency belongs to. A bucket's bound belongs to it.
 size_t rpc_stats_bucket_of(uint64_t took_us);
 
+// rpc_stats_cpu_us is the processor time that the process has used.
+uint64_t rpc_stats_cpu_us(void);
+
 #endif

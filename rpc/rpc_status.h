@@ -36,6 +36,9 @@ enum {
     RPC_REASON_MAX_BYTES = 48, // with its NUL
 };
 
+// The reason of a refusal before a call was begun: it was certainly not executed.
+#define RPC_REASON_NOT_EXECUTED "NOT_EXECUTED"
+
 // rpc_status is the outcome of a call as its caller sees it. All zero is success.
 struct rpc_status {
     enum rpc_code code;

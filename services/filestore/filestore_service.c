@@ -255,13 +255,13 @@ list(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__Lis
 }
 
 static const struct rpc_method_rule rules[] = {
-    {"Save", RPC_ACCESS_TOKEN, 0},
-    {"Upload", RPC_ACCESS_TOKEN, UPLOAD_REQUEST_MAX_BYTES},
-    {"Commit", RPC_ACCESS_TOKEN, 0},
-    {"Cancel", RPC_ACCESS_TOKEN, 0},
-    {"Stat", RPC_ACCESS_TOKEN, 0},
-    {"List", RPC_ACCESS_TOKEN, 0},
-    {"Download", RPC_ACCESS_TOKEN, 0},
+    {.method = "Save", .access = RPC_ACCESS_TOKEN},
+    {.method = "Upload", .access = RPC_ACCESS_TOKEN, .max_request_bytes = UPLOAD_REQUEST_MAX_BYTES},
+    {.method = "Commit", .access = RPC_ACCESS_TOKEN},
+    {.method = "Cancel", .access = RPC_ACCESS_TOKEN},
+    {.method = "Stat", .access = RPC_ACCESS_TOKEN},
+    {.method = "List", .access = RPC_ACCESS_TOKEN},
+    {.method = "Download", .access = RPC_ACCESS_TOKEN},
 };
 
 // The sweep at start-up: what is on disk as an upload is an upload, or a file whose last step is missing, or nothing.

@@ -253,13 +253,13 @@ UNUSED_METHOD(join, Join)
 UNUSED_METHOD(leave, Leave)
 
 static const struct rpc_method_rule rules[] = {
-    {"CreateRoom", RPC_ACCESS_TOKEN, 0},
-    {"ListRooms", RPC_ACCESS_TOKEN, 0},
-    {"Join", RPC_ACCESS_TOKEN, 0},
-    {"Leave", RPC_ACCESS_TOKEN, 0},
-    {"Send", RPC_ACCESS_TOKEN, 0},
-    {"History", RPC_ACCESS_TOKEN, 0},
-    {"Subscribe", RPC_ACCESS_TOKEN, 0},
+    {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListRooms", .access = RPC_ACCESS_TOKEN},
+    {.method = "Join", .access = RPC_ACCESS_TOKEN},
+    {.method = "Leave", .access = RPC_ACCESS_TOKEN},
+    {.method = "Send", .access = RPC_ACCESS_TOKEN},
+    {.method = "History", .access = RPC_ACCESS_TOKEN},
+    {.method = "Subscribe", .access = RPC_ACCESS_TOKEN},
 };
 
 static void

@@ -138,11 +138,11 @@ static Fc__Test__V1__Echo_Service service = {
 };
 
 static const struct rpc_method_rule rules[] = {
-    {"Echo", RPC_ACCESS_PUBLIC, 1024 * 1024},
-    {"EchoAsUser", RPC_ACCESS_TOKEN, 0},
-    {"EchoLater", RPC_ACCESS_PUBLIC, 0},
-    {"Fail", RPC_ACCESS_PUBLIC, 2048},
-    {"Count", RPC_ACCESS_ADMIN, 64},
+    {.method = "Echo", .access = RPC_ACCESS_PUBLIC, .max_request_bytes = 1024 * 1024},
+    {.method = "EchoAsUser", .access = RPC_ACCESS_TOKEN},
+    {.method = "EchoLater", .access = RPC_ACCESS_PUBLIC},
+    {.method = "Fail", .access = RPC_ACCESS_PUBLIC, .max_request_bytes = 2048},
+    {.method = "Count", .access = RPC_ACCESS_ADMIN, .max_request_bytes = 64},
 };
 
 static enum err
@@ -433,7 +433,7 @@ test_refuses_frames(void **state)
     assert_frame_refused(server, "\1\0\0", 3, RPC_INVALID_ARGUMENT, "shorter");
     assert_frame_refused(server, "\1\0\0\5abcd", 8, RPC_INVALID_ARGUMENT, "shorter");
     assert_frame_refused(server, "\1\0\xff\xff", 4, RPC_RESOURCE_EXHAUSTED, "16384");
-    assert_frame_refused(server, "\1\1\0\0", 4, RPC_UNIMPLEMENTED, "0x01");
+    assert_frame_refused(server, "\1\x40\0\0", 4, RPC_UNIMPLEMENTED, "flags");
     assert_frame_refused(server, "\1\0\0\1\xff", 5, RPC_INVALID_ARGUMENT, "RequestHeader");
     assert_frame_refused(server, "\1\0\0\3\x0a\1\xff", 7, RPC_INVALID_ARGUMENT, "method");
     assert_frame_refused(server, "\1\0\0\0", 4, RPC_UNIMPLEMENTED, "package.Service/Method");
@@ -1081,7 +1081,7 @@ test_services_must_match_their_rules(void **state)
     assert_int_equal(ERR_INVALID, rpc_server_add_service(server, &service.base, rules, all - 1));
     struct rpc_method_rule more[sizeof(rules) / sizeof(rules[0]) + 1];
     memcpy(more, rules, sizeof(rules));
-    more[all] = (struct rpc_method_rule){"Unknown", RPC_ACCESS_PUBLIC, 0};
+    more[all] = (struct rpc_method_rule){.method = "Unknown", .access = RPC_ACCESS_PUBLIC};
     assert_int_equal(ERR_INVALID, rpc_server_add_service(server, &service.base, more, all + 1));
     more[all] = rules[0];
     assert_int_equal(ERR_INVALID, rpc_server_add_service(server, &service.base, more, all + 1));

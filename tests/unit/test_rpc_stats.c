@@ -77,11 +77,11 @@ static Fc__Test__V1__Echo_Service service = {
 };
 
 static const struct rpc_method_rule rules[] = {
-    {"Echo", RPC_ACCESS_PUBLIC, 0},
-    {"EchoAsUser", RPC_ACCESS_TOKEN, 0},
-    {"EchoLater", RPC_ACCESS_PUBLIC, 0},
-    {"Fail", RPC_ACCESS_PUBLIC, 0},
-    {"Count", RPC_ACCESS_PUBLIC, 0},
+    {.method = "Echo", .access = RPC_ACCESS_PUBLIC},
+    {.method = "EchoAsUser", .access = RPC_ACCESS_TOKEN},
+    {.method = "EchoLater", .access = RPC_ACCESS_PUBLIC},
+    {.method = "Fail", .access = RPC_ACCESS_PUBLIC},
+    {.method = "Count", .access = RPC_ACCESS_PUBLIC},
 };
 
 static enum err

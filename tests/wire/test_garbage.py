@@ -150,7 +150,10 @@ class Frames(Garbage):
         yield "RESOURCE_EXHAUSTED", "a header over the limit", prefix.pack(1, 0, 16385) + bytes(16385)
         yield "UNIMPLEMENTED", "version 0", b"\0" + good[1:]
         yield "UNIMPLEMENTED", "version 2", b"\2" + good[1:]
-        yield "UNIMPLEMENTED", "a flag", b"\1\1" + good[2:]
+        yield "UNIMPLEMENTED", "an unknown flag", b"\1\x40" + good[2:]
+        yield "INVALID_ARGUMENT", "a message without its flag", b"\1\1" + good[2:]
+        yield "INVALID_ARGUMENT", "flags that do not go together", b"\1\x0c" + bytes(2)
+        yield "INVALID_ARGUMENT", "a frame about the connection with a call's request id", b"\1\x20" + bytes(2)
         yield "UNIMPLEMENTED", "an empty header", prefix.pack(1, 0, 0)
         yield "INVALID_ARGUMENT", "a header that is not protobuf", prefix.pack(1, 0, 3) + b"\xff\xff\xff"
         yield "INVALID_ARGUMENT", "a method that is not UTF-8", prefix.pack(1, 0, 3) + b"\x0a\x01\xff"
@@ -161,7 +164,9 @@ class Frames(Garbage):
         yield "UNAUTHENTICATED", "a long token", call_frame("fc.auth.v1.Auth/WhoAmI", b"", token="x" * 200)
         yield "INVALID_ARGUMENT", "a short request id", call_frame(request_id=b"short")
         yield "RESOURCE_EXHAUSTED", "much metadata", call_frame(metadata=[rpc_pb2.Metadata(key="k")] * 33)
-        yield "RESOURCE_EXHAUSTED", "long metadata", call_frame(metadata=[rpc_pb2.Metadata(value=bytes(8193))])
+        yield "RESOURCE_EXHAUSTED", "long metadata", call_frame(metadata=[rpc_pb2.Metadata(key="k", value=bytes(8192))])
+        yield "INVALID_ARGUMENT", "a reserved key of metadata", call_frame(metadata=[rpc_pb2.Metadata(key="fc-x")])
+        yield "INVALID_ARGUMENT", "a key of metadata in capitals", call_frame(metadata=[rpc_pb2.Metadata(key="K")])
         yield "INVALID_ARGUMENT", "a request that is not protobuf", call_frame(request=b"\xff")
         yield "INVALID_ARGUMENT", "a request cut inside a field", call_frame(request=b"\x0a\x05nob")
         yield "INVALID_ARGUMENT", "a NUL in a text", call_frame(request=b"\x0a\x03a\0b")

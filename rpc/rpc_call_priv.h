@@ -139,4 +139,7 @@ bool rpc_call_refuse(struct rpc_peer *peer, struct bytes_view route, enum err co
 void rpc_batch_enter(struct rpc_batch *batch);
 void rpc_batch_leave(void);
 
+// rpc_batch_of returns the batch of this thread if it is of the same peer as the call, else NULL.
+struct rpc_batch *rpc_batch_of(const struct rpc_call *call);
+
 #endif

@@ -142,6 +142,7 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
         .authenticate_context = daemon->auth,
         .tls = daemon->tls,
         .has_public_metrics = options->has_public_metrics,
+        .calls_per_second = options->calls_per_second,
     };
     err = rpc_server_new(&server, &daemon->server);
     if (err != ERR_OK) {

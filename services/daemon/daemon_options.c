@@ -14,6 +14,7 @@ enum {
     TOKEN_TTL_DEFAULT_S = 30 * 24 * 3600,
     TOKEN_TTL_MIN_S = 1,
     TOKEN_TTL_MAX_S = 10 * 365 * 24 * 3600,
+    CALL_RATE_MAX = 1000000,
 };
 
 static enum err
@@ -120,6 +121,19 @@ set_token_ttl(struct daemon_options *options, const char *value, struct err_deta
 }
 
 static enum err
+set_call_rate(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    char *end = NULL;
+    unsigned long calls = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || calls > CALL_RATE_MAX) {
+        return err_fail(why, ERR_INVALID,
+            "--call-rate is a number of calls a second from 0, no limit, to %d, not \"%s\"", CALL_RATE_MAX, value);
+    }
+    options->calls_per_second = (uint32_t)calls;
+    return ERR_OK;
+}
+
+static enum err
 set_log_level(struct daemon_options *options, const char *value, struct err_detail *why)
 {
     enum err err = log_level_from_text(value, &options->log_level);
@@ -167,6 +181,8 @@ static const struct {
     {"metrics", "local|public", "who may read /metrics of --http: this machine, or all [local]", set_metrics},
     {"signup", "open|closed", "whether strangers may make accounts [open]", set_signup},
     {"token-ttl", "SECONDS", "how long a login lasts [2592000, which is 30 days]", set_token_ttl},
+    {"call-rate", "N", "calls a second that one user may make, or one address before\nlogin; 0 for no limit [0]",
+        set_call_rate},
     {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},
     {"fingerprint", NULL, "print the certificate's SHA-256 fingerprint and end", set_fingerprint},
     {"version", NULL, "print the version and end", set_version},

@@ -38,6 +38,7 @@ struct daemon_options {
     bool is_signup_closed;
     bool has_public_metrics;
     uint64_t token_lifetime_ms;
+    uint32_t calls_per_second; // of a user; 0: no limit
     enum log_level log_level;
 };
 

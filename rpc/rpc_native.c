@@ -91,6 +91,13 @@ transport_queued_bytes(void *transport)
     return sp_pipe_queued_bytes(connection->pipe);
 }
 
+static unsigned
+transport_progress(void *transport)
+{
+    struct connection *connection = transport;
+    return sp_pipe_progress(connection->pipe);
+}
+
 static void
 transport_set_reading(void *transport, bool is_reading)
 {
@@ -109,6 +116,7 @@ static const struct rpc_transport_ops transport_ops = {
     .queue = transport_queue,
     .flush = transport_flush,
     .queued_bytes = transport_queued_bytes,
+    .progress = transport_progress,
     .set_reading = transport_set_reading,
     .close = transport_close,
 };

@@ -146,7 +146,6 @@ rpc_peer_receive(struct rpc_peer *peer, struct bytes_view data, struct bytes *la
         return ERR_PROTOCOL;
     }
     peer->arrived_message_bytes += data.size;
-    atomic_store_explicit(&peer->has_received, true, memory_order_relaxed);
     if (rpc_frame_has_flags(bytes_view_of(data.data + route_bytes, data.size - route_bytes))) {
         return rpc_peer_receive_flagged(peer, data, route_bytes, large);
     }
@@ -293,6 +292,15 @@ rpc_peer_end_batch(struct rpc_peer *peer, size_t calls, uint64_t took_us)
         *batch_calls *= 2;
     }
     pthread_mutex_unlock(&peer->mutex);
+}
+
+unsigned
+rpc_peer_progress(struct rpc_peer *peer)
+{
+    pthread_mutex_lock(&peer->mutex);
+    unsigned progress = is_open_locked(peer) ? peer->ops->progress(peer->transport) : 0;
+    pthread_mutex_unlock(&peer->mutex);
+    return progress;
 }
 
 void

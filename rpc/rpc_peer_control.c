@@ -1,6 +1,6 @@
 // Frames with flags, as they come in: what is about the connection, about a call that its client gives up, or about a
 // stream. docs/protocol.md says what each means. All of it runs in the listener's calls, which come one at a time.
-#include "base/clock.h"
+#include "base/log.h"
 #include "rpc/rpc_frame.h"
 #include "rpc/rpc_message.h"
 #include "rpc/rpc_server_priv.h"
@@ -79,9 +79,12 @@ rpc_peer_keep_alive(struct rpc_peer *peer)
     if (!atomic_load(&peer->takes_flags)) {
         return;
     }
-    if (atomic_exchange(&peer->has_received, false)) {
+    unsigned progress = rpc_peer_progress(peer);
+    if (progress != peer->seen_progress) {
+        peer->seen_progress = progress;
         peer->is_pinged = false;
     } else if (peer->is_pinged) {
+        log_debug("RPC-PEER-DEAD", NULL, "closed the connection of %s: it has not answered a ping", peer->address);
         rpc_peer_close(peer, 0);
     } else {
         peer->is_pinged = true;

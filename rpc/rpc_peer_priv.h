@@ -23,6 +23,8 @@ struct rpc_transport_ops {
     // Starts to write what is queued.
     void (*flush)(void *transport);
     size_t (*queued_bytes)(void *transport);
+    // Counts signs of life of the other end: a number that is still the same tells of a silence.
+    unsigned (*progress)(void *transport);
     void (*set_reading)(void *transport, bool is_reading);
     void (*close)(void *transport, unsigned linger_ms);
 };

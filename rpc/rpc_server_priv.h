@@ -52,10 +52,11 @@ struct rpc_peer {
     atomic_size_t references;
     atomic_size_t calls; // without an answer yet, and without those of `arrived`
     atomic_bool is_closed;
-    atomic_bool takes_flags;  // it has said Hello
-    atomic_bool has_received; // since the last look of rpc_peer_keep_alive
-    atomic_bool has_cancels;  // some slot of locked.cancelled is in use
-    bool is_pinged;           // only on the timer thread
+    atomic_bool takes_flags; // it has said Hello
+    atomic_bool has_cancels; // some slot of locked.cancelled is in use
+    // Only on the timer thread, of the last look of rpc_peer_keep_alive.
+    unsigned seen_progress;
+    bool is_pinged;
 
     // Only in the listener's calls, which come one at a time.
     struct rpc_call_list arrived; // since the last rpc_peer_batch_end
@@ -218,6 +219,9 @@ void rpc_peer_end_batch(struct rpc_peer *peer, size_t calls, uint64_t took_us);
 enum err rpc_peer_new_call(struct rpc_peer *peer, struct bytes_view data, size_t route_bytes, struct bytes *large,
     struct rpc_call **out) ERR_CHECKED;
 void rpc_peer_call_arrived(struct rpc_peer *peer, struct rpc_call *call);
+
+// rpc_peer_progress is that of its transport; 0 once it has closed.
+unsigned rpc_peer_progress(struct rpc_peer *peer);
 
 // rpc_peer_enqueue has a worker run the call of a stream again. Any thread, also when the peer has closed.
 void rpc_peer_enqueue(struct rpc_peer *peer, struct rpc_call *call);

@@ -99,6 +99,13 @@ transport_queued_bytes(void *transport)
     return queued_bytes;
 }
 
+static unsigned
+transport_progress(void *transport)
+{
+    struct web_connection *connection = transport;
+    return atomic_load(&connection->progress);
+}
+
 static void
 transport_set_reading(void *transport, bool is_reading)
 {
@@ -126,6 +133,7 @@ static const struct rpc_transport_ops transport_ops = {
     .queue = transport_queue,
     .flush = transport_flush,
     .queued_bytes = transport_queued_bytes,
+    .progress = transport_progress,
     .set_reading = transport_set_reading,
     .close = transport_close,
 };
@@ -172,6 +180,7 @@ web_connection_received(struct web_connection *connection, struct bytes_view dat
 {
     struct lws *wsi = connection->wsi;
     struct bytes *incoming = &connection->incoming;
+    atomic_fetch_add(&connection->progress, 1);
     if (connection->is_closing) {
         return 0;
     }
@@ -236,6 +245,7 @@ write_some(struct web_connection *connection)
         return -1;
     }
     connection->sent_bytes += size;
+    atomic_fetch_add(&connection->progress, 1);
     pthread_mutex_lock(&connection->locked.mutex);
     connection->locked.queued_bytes -= size;
     pthread_mutex_unlock(&connection->locked.mutex);

@@ -8,6 +8,7 @@
 #define RPC_WEB_PRIV_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -65,6 +66,7 @@ struct web_connection {
     struct rpc_peer *peer;
     bool is_subscriber;
 
+    atomic_uint progress; // reads and writes so far
     // Only on the service thread.
     TAILQ_ENTRY(web_connection) link;
     TAILQ_ENTRY(web_connection) batch_link;

@@ -85,6 +85,7 @@ struct sp_pipe {
         uint64_t linger_until_ms;
         unsigned activity; // counts completed operations
         unsigned activity_at_expiry;
+        unsigned progress; // as sp_pipe_progress
     } locked;
 
     // The handshake's deadline, then idle memory, then the linger's deadline.
@@ -225,6 +226,7 @@ note_received_locked(struct sp_pipe *pipe, nng_aio *aio)
     pipe->locked.receive_result = nng_aio_result(aio);
     pipe->locked.received_bytes = nng_aio_count(aio);
     pipe->locked.activity += pipe->locked.receive_result == 0;
+    pipe->locked.progress += pipe->locked.receive_result == 0;
 }
 
 // Receives what is there without waiting; false when nothing is. Worth it when the last read has left something behind.
@@ -557,6 +559,7 @@ on_sent(void *arg)
 {
     struct sp_pipe *pipe = arg;
     lock(pipe);
+    pipe->locked.progress += nng_aio_result(pipe->stream.send_aio) == 0;
     bool has_more = note_sent_locked(pipe, nng_aio_result(pipe->stream.send_aio), nng_aio_count(pipe->stream.send_aio));
     if (has_more) {
         pipe->locked.starting++;
@@ -619,6 +622,15 @@ sp_pipe_queued_bytes(struct sp_pipe *pipe)
 }
 
 // ---- Life ----
+
+unsigned
+sp_pipe_progress(struct sp_pipe *pipe)
+{
+    lock(pipe);
+    unsigned progress = pipe->locked.progress;
+    unlock(pipe);
+    return progress;
+}
 
 void
 sp_pipe_set_reading(struct sp_pipe *pipe, bool is_reading)

@@ -43,6 +43,7 @@ struct wire {
     size_t queued_bytes;
     unsigned closes;
     unsigned linger_ms;
+    unsigned progress; // set by tests
     bool is_paused;
     bool is_gone;
     enum err queue_result;
@@ -90,6 +91,16 @@ wire_queued_bytes(void *transport)
     return bytes;
 }
 
+static inline unsigned
+wire_progress(void *transport)
+{
+    struct wire *wire = transport;
+    pthread_mutex_lock(&wire->mutex);
+    unsigned progress = wire->progress;
+    pthread_mutex_unlock(&wire->mutex);
+    return progress;
+}
+
 static inline void
 wire_set_reading(void *transport, bool is_reading)
 {
@@ -118,6 +129,7 @@ static const struct rpc_transport_ops wire_ops = {
     .queue = wire_queue,
     .flush = wire_flush,
     .queued_bytes = wire_queued_bytes,
+    .progress = wire_progress,
     .set_reading = wire_set_reading,
     .close = wire_close,
 };

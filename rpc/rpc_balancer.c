@@ -1,5 +1,9 @@
 #include "rpc/rpc_balancer.h"
 
+enum {
+    ABOUT_THE_SAME_PERMILLE = 50, // differences of load that are chance
+};
+
 static size_t
 list_candidates(const struct rpc_balancer_server *servers, size_t count, uint64_t now_ms, bool with_shunned,
     size_t candidates[RPC_SERVERS_MAX])
@@ -81,6 +85,28 @@ pick_of_two(const struct rpc_balancer_server *servers, const size_t *candidates,
     return cost_us(&servers[b], now_ms) < cost_us(&servers[a], now_ms) ? b : a;
 }
 
+// Of those that are about as idle as the idlest, so that not all clients run to the same one, two at random: that with
+// the fewer calls of ours.
+static size_t
+pick_idle(const struct rpc_balancer_server *servers, const size_t *candidates, size_t count, uint32_t random)
+{
+    size_t idle[RPC_SERVERS_MAX];
+    size_t found = 0;
+    uint32_t least = UINT32_MAX;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t permille = servers[candidates[i]].cpu_permille;
+        least = permille < least ? permille : least;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (servers[candidates[i]].cpu_permille <= least + ABOUT_THE_SAME_PERMILLE) {
+            idle[found++] = candidates[i];
+        }
+    }
+    size_t a = idle[(random & 0xffff) * found >> 16];
+    size_t b = idle[(random >> 16) * found >> 16];
+    return servers[b].outstanding < servers[a].outstanding ? b : a;
+}
+
 size_t
 rpc_balancer_pick(struct rpc_balancer *balancer, const struct rpc_balancer_server *servers, size_t count,
     uint64_t now_ms, uint32_t random)
@@ -104,6 +130,8 @@ rpc_balancer_pick(struct rpc_balancer *balancer, const struct rpc_balancer_serve
     }
     case RPC_RANDOM:
         return candidates[(uint64_t)random * found >> 32];
+    case RPC_LEAST_CPU:
+        return pick_idle(servers, candidates, found, random);
     case RPC_TWO_CHOICES:
         return pick_of_two(servers, candidates, found, now_ms, random);
     }

@@ -18,8 +18,9 @@ struct rpc_balancer_server {
     bool is_ready;
     unsigned outstanding; // calls that it has not answered
     uint64_t shunned_until_ms;
-    uint64_t latency_us; // jumps up to a longer one at once, and otherwise halves with each half-life
-    uint64_t latency_ms; // when that was
+    uint32_t cpu_permille; // how busy it says that it is; 0 until it has said so
+    uint64_t latency_us;   // jumps up to a longer one at once, and otherwise halves with each half-life
+    uint64_t latency_ms;   // when that was
 };
 
 struct rpc_balancer {

@@ -17,6 +17,7 @@
 
 enum {
     CONNECT_TIMEOUT_DEFAULT_MS = 5000,
+    KEEPALIVE_DEFAULT_MS = 10 * 1000,
 };
 
 // The connection whose answers this thread is delivering. Calls that are started on it from their completions leave
@@ -67,9 +68,6 @@ send_late_locked(struct rpc_channel *channel, struct rpc_unary *call, uint64_t n
     if (err == ERR_OK) {
         err = rpc_channel_send_locked(channel, call, &call->locked.frame, bytes_view_of(NULL, 0), now_ms);
     }
-    if (err == ERR_OK && !call->is_idempotent) {
-        bytes_free(&call->locked.frame);
-    }
     return err;
 }
 
@@ -109,9 +107,6 @@ on_message(void *owner, struct rpc_connection *connection, struct sp_message *me
 {
     struct rpc_channel *channel = owner;
     delivering = connection;
-    if (message->data.size < sizeof(uint32_t)) {
-        return; // belongs to nobody
-    }
     uint32_t id = bytes_load_be32(message->data.data);
     rpc_channel_lock(channel);
     struct rpc_unary *call = rpc_unary_table_find(&channel->locked.calls, id);
@@ -142,15 +137,31 @@ on_batch_end(void *owner, struct rpc_connection *connection)
     delivering = NULL;
 }
 
+// Has the next call look for another server.
+static void
+move_on_locked(struct rpc_channel *channel, const struct rpc_connection *connection)
+{
+    if (channel->locked.balancer.strategy == RPC_PICK_FIRST) {
+        size_t lost = (size_t)(connection - channel->connections);
+        channel->locked.balancer.current = (lost + 1) % channel->connection_count;
+    }
+}
+
+static void
+on_leaving_locked(void *owner, struct rpc_connection *connection, struct rpc_unary_list *ended)
+{
+    (void)ended;
+    move_on_locked(owner, connection);
+}
+
 static void
 on_down_locked(void *owner, struct rpc_connection *connection, bool was_ready, struct rpc_unary_list *ended)
 {
     struct rpc_channel *channel = owner;
     bool has_waiting = false;
     struct rpc_unary *call = TAILQ_FIRST(&channel->locked.calls.calls);
-    if (was_ready && channel->locked.balancer.strategy == RPC_PICK_FIRST) {
-        size_t lost = (size_t)(connection - channel->connections);
-        channel->locked.balancer.current = (lost + 1) % channel->connection_count;
+    if (was_ready) {
+        move_on_locked(channel, connection);
     }
     while (call != NULL) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
@@ -168,6 +179,7 @@ on_down_locked(void *owner, struct rpc_connection *connection, bool was_ready, s
 static const struct rpc_connection_handlers connection_handlers = {
     .on_ready_locked = on_ready_locked,
     .on_message = on_message,
+    .on_leaving_locked = on_leaving_locked,
     .on_batch_end = on_batch_end,
     .on_down_locked = on_down_locked,
     .complete_all = rpc_channel_complete_all,
@@ -194,6 +206,7 @@ end_late_locked(struct rpc_channel *channel, struct rpc_unary *call, struct rpc_
         (void)err_fail(&why, ERR_TIMEOUT, "no connection to %s within %u ms%s%s", url, call->timeout_ms,
             causes.message[0] == '\0' ? "" : ": ", causes.message);
     }
+    rpc_channel_give_up_locked(call);
     rpc_channel_end_locked(channel, call, RPC_DEADLINE_EXCEEDED, why.message, ended);
 }
 
@@ -208,6 +221,9 @@ on_timer(struct timer *timer)
     uint64_t next_ms = UINT64_MAX;
     bool has_waiting = false;
     channel->locked.armed_ms = UINT64_MAX;
+    if (channel->locked.is_watching) {
+        next_ms = rpc_channel_watch_locked(channel, now_ms);
+    }
     TAILQ_CONCAT(&due, &channel->locked.ended, locked.link);
     for (call = TAILQ_FIRST(&channel->locked.calls.calls); call != NULL;) {
         struct rpc_unary *next = TAILQ_NEXT(call, locked.link);
@@ -243,7 +259,7 @@ submit_locked(struct rpc_channel *channel, struct rpc_unary *call, struct bytes 
 {
     enum err err =
         channel->locked.is_freeing ? ERR_CANCELLED : rpc_channel_send_locked(channel, call, frame, bulk, now_ms);
-    if (err == ERR_OK && call->is_idempotent && bytes_append(frame, bulk) == ERR_OK) {
+    if (err == ERR_OK && (call->is_idempotent || bulk.size == 0) && bytes_append(frame, bulk) == ERR_OK) {
         call->locked.frame = *frame;
         *frame = (struct bytes){0}; // transferred
     }
@@ -403,6 +419,7 @@ rpc_channel_new(const struct rpc_channel_options *options, struct rpc_channel **
     (void)pthread_cond_init(&channel->quiet, NULL);
     channel->timer.on_expiry = on_timer;
     TAILQ_INIT(&channel->locked.ended);
+    channel->keepalive_ms = options->keepalive_ms == 0 ? (unsigned)KEEPALIVE_DEFAULT_MS : options->keepalive_ms;
     channel->locked.armed_ms = UINT64_MAX;
     channel->locked.balancer.strategy = options->strategy;
     random_bytes(&channel->locked.random, sizeof channel->locked.random);

@@ -9,14 +9,16 @@
 // the server said UNAVAILABLE, or RESOURCE_EXHAUSTED with a time to retry after: up to four times in all, within its
 // deadline, after pauses as above, and no earlier than the server asked for. From its second attempt on it waits for a
 // connection. A channel spends at most ten retries and one more for each ten calls that succeed, so that a server in
-// trouble is not made to answer every call four times. All other calls are sent once at most.
+// trouble is not made to answer every call four times. All other calls are sent once at most, but for those that a
+// server refuses saying that it has not begun them (the reason NOT_EXECUTED, as while it shuts down): they are sent
+// again likewise.
 //
 // With several addresses the channel has one connection for each that it uses. RPC_PICK_FIRST tries them one after the
 // other and stays with the first that works; when that is lost it moves on to the next. The other strategies connect to
 // all and choose for each call. The pauses are each address's own. A call fails for want of a connection only when no
 // address has one or is about to; and a server that said UNAVAILABLE is not asked for a second while others are
-// connected. What makes calls on one server differ from those on another, as a ticket that only one knows, is the
-// caller's concern.
+// connected. A server that says that it shuts down gets no further calls, and answers those that it has. What makes
+// calls on one server differ from those on another, as a ticket that only one knows, is the caller's concern.
 //
 // Calls are made with protobuf-c's generated functions on a struct rpc_unary, which is a ProtobufCService:
 //
@@ -43,11 +45,13 @@
 #include "base/err.h"
 #include "rpc/rpc_backoff.h"
 #include "rpc/rpc_limits.h"
+#include "rpc/rpc_metadata.h"
 #include "rpc/rpc_status.h"
 #include "rpc/rpc_strategy.h"
 #include "rpc/rpc_tls.h"
 
 struct rpc_channel;
+struct rpc_client_stream;
 struct rpc_connection;
 
 struct rpc_channel_options {
@@ -57,6 +61,8 @@ struct rpc_channel_options {
     struct rpc_tls_client *tls;  // whom to trust behind tls+tcp://, which needs it; the channel keeps it
     unsigned connect_timeout_ms; // 0: 5,000
     uint32_t longest_backoff_ms; // between attempts to connect; 0: 30,000
+    unsigned keepalive_ms; // a server that has been silent for this long while calls wait for it is asked for a sign
+                           // of life, and its connection closed after as long again; 0: 10,000
 };
 
 // rpc_channel_new checks the options (ERR_INVALID) and opens nothing yet. Any thread may use a channel.
@@ -88,6 +94,8 @@ struct rpc_unary {
     uint32_t timeout_ms;                      // RPC_TIMEOUT_DEFAULT_MS
     uint8_t request_id[RPC_REQUEST_ID_BYTES]; // random; set it to repeat an earlier call
     bool is_waiting_for_ready;                // has it wait while the server cannot be reached, rather than fail
+    const struct rpc_metadata *metadata;      // sent along; borrowed until the start
+    size_t metadata_count;
     bool is_idempotent; // changes nothing, or executes once for each request id, as all methods of this project do that
                         // a user calls: it may be sent again. Its request is kept in memory until it has ended
     rpc_unary_done_fn *on_done; // NULL: somebody calls rpc_unary_wait
@@ -100,6 +108,10 @@ struct rpc_unary {
 
     // Private to the channel.
     struct rpc_channel *channel;
+    struct rpc_client_stream *stream;       // that it is part of; NULL: one request, one response
+    struct rpc_metadata *response_metadata; // in header_arena
+    size_t response_metadata_count;
+    struct arena header_arena; // holds it
     ProtobufCMessage *response;
     const ProtobufCMessageDescriptor *response_type; // NULL: a raw call
     struct bytes raw_response;
@@ -118,7 +130,7 @@ struct rpc_unary {
         uint64_t retry_ms;          // while it pauses
         struct rpc_backoff backoff; // of its retries
         bool is_cancelled;          // while claimed by another
-        struct bytes frame;         // until it was sent; of an idempotent call until the end
+        struct bytes frame;         // until the end, unless bulk was sent with it and it is not idempotent
         void *waiter;
     } locked;
 };
@@ -142,7 +154,12 @@ const void *rpc_unary_response(const struct rpc_unary *call);
 // it has been checked.
 struct bytes_view rpc_unary_raw_response(const struct rpc_unary *call);
 
-// rpc_unary_cancel ends the call with CANCELLED, unless it has ended already. The server may have executed it.
+// rpc_unary_metadata is what came with the answer, also with an error. Valid until rpc_unary_deinit; index < count.
+size_t rpc_unary_metadata_count(const struct rpc_unary *call);
+struct rpc_metadata rpc_unary_metadata(const struct rpc_unary *call, size_t index);
+
+// rpc_unary_cancel ends the call with CANCELLED, unless it has ended already. The server is told, and may have executed
+// it.
 void rpc_unary_cancel(struct rpc_unary *call);
 
 // rpc_unary_deinit frees the response. After the end only.

@@ -31,6 +31,7 @@ struct rpc_channel {
     struct rpc_connection *connections; // one for each address
     size_t connection_count;
     char *url; // as it was given
+    unsigned keepalive_ms;
     struct {
         bool is_freeing;
         char token[RPC_TOKEN_MAX_BYTES + 1];
@@ -43,6 +44,7 @@ struct rpc_channel {
 
         struct rpc_unary_list ended; // complete but for their completion, which the timer thread runs
         uint64_t armed_ms;           // UINT64_MAX: the timer is idle
+        bool is_watching;            // the timer looks after connections with calls in flight
     } locked;
 };
 
@@ -60,6 +62,13 @@ void rpc_channel_claim_locked(struct rpc_channel *channel, struct rpc_unary *cal
 enum err rpc_channel_send_locked(struct rpc_channel *channel, struct rpc_unary *call, const struct bytes *frame,
     struct bytes_view bulk, uint64_t now_ms) ERR_CHECKED;
 
+// rpc_channel_give_up_locked tells the server that nobody waits for a call any more, if it has been sent.
+void rpc_channel_give_up_locked(const struct rpc_unary *call);
+
+// rpc_channel_watch_locked looks after the connections with calls in flight. Returns when to look again; UINT64_MAX:
+// when a call has been sent.
+uint64_t rpc_channel_watch_locked(struct rpc_channel *channel, uint64_t now_ms);
+
 // rpc_channel_answered_locked tells the balancer of an answer to a call that has not been claimed yet.
 void rpc_channel_answered_locked(struct rpc_channel *channel, const struct rpc_unary *call);
 
@@ -67,8 +76,9 @@ void rpc_channel_answered_locked(struct rpc_channel *channel, const struct rpc_u
 // first pause is over.
 enum err rpc_channel_connect_locked(struct rpc_channel *channel, uint64_t now_ms) ERR_CHECKED;
 
-// rpc_channel_is_down_locked: no connection is ready or being made. Then rpc_channel_explain_locked says why, and how
-// long the pause is if now_ms is not 0; its result is ERR_UNAVAILABLE or what waiting does not help.
+// rpc_channel_is_down_locked: no connection is ready or being made; one whose server shuts down is not. Then
+// rpc_channel_explain_locked says why, and how long the pause is if now_ms is not 0; its result is ERR_UNAVAILABLE or
+// what waiting does not help.
 bool rpc_channel_is_down_locked(const struct rpc_channel *channel);
 enum err rpc_channel_explain_locked(const struct rpc_channel *channel, uint64_t now_ms, struct err_detail *why);
 

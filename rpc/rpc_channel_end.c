@@ -1,4 +1,6 @@
 // How the calls of a channel end: completed, or returned to the table to be sent again.
+#include <string.h>
+
 #include "base/clock.h"
 #include "rpc/rpc_channel_core.h"
 
@@ -27,6 +29,7 @@ rpc_channel_cancel(struct rpc_channel *channel, struct rpc_unary *call)
     rpc_channel_lock(channel);
     bool is_mine = is_in_table_locked(call);
     if (is_mine) {
+        rpc_channel_give_up_locked(call);
         rpc_channel_claim_locked(channel, call);
     }
     call->locked.is_cancelled = true; // else whoever has it must not return it to the table
@@ -60,6 +63,8 @@ retry(struct rpc_channel *channel, struct rpc_unary *call)
     bool is_retried = !channel->locked.is_freeing && !call->locked.is_cancelled &&
                       retry_ms < call->locked.deadline_ms && rpc_retry_budget_take(&channel->locked.budget);
     if (is_retried) {
+        // One that was certainly not executed need not wait for the only server that could tell.
+        call->was_sent = call->was_sent && strcmp(call->status.reason, RPC_REASON_NOT_EXECUTED) != 0;
         call->status = (struct rpc_status){.attempts = call->status.attempts};
         call->locked.retry_ms = retry_ms;
         call->locked.state = RPC_UNARY_PAUSES;

@@ -41,6 +41,10 @@ void rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char
 // one that is sent later than it was made. On failure the frame is as it was.
 enum err rpc_unary_renew_frame(struct bytes *frame, uint32_t timeout_ms) ERR_CHECKED;
 
+// rpc_unary_take_header fills status and metadata of a claimed call from an encoded ResponseHeader. An empty one is
+// success.
+void rpc_unary_take_header(struct rpc_unary *call, struct bytes_view encoded);
+
 // rpc_unary_take_answer fills status and response of a claimed call from the data of a frame. When `large` is not NULL
 // it holds the data, and may be taken.
 void rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data, struct bytes *large);

@@ -2,6 +2,10 @@
 #include "base/clock.h"
 #include "rpc/rpc_channel_core.h"
 
+enum {
+    LOAD_INTERVAL_MS = 1000, // how often servers are asked how busy they are, where that matters
+};
+
 static struct rpc_balancer_server *
 server_of(struct rpc_channel *channel, const struct rpc_connection *connection)
 {
@@ -16,6 +20,7 @@ pick_locked(struct rpc_channel *channel, uint64_t now_ms)
         return channel->connections->locked.state == RPC_CONNECTION_READY ? channel->connections : NULL;
     }
     for (size_t i = 0; i < count; i++) {
+        channel->locked.servers[i].cpu_permille = channel->connections[i].locked.cpu_permille;
         channel->locked.servers[i].is_ready = channel->connections[i].locked.state == RPC_CONNECTION_READY;
     }
     // xorshift: chance enough to spread calls.
@@ -25,6 +30,44 @@ pick_locked(struct rpc_channel *channel, uint64_t now_ms)
     size_t picked =
         rpc_balancer_pick(&channel->locked.balancer, channel->locked.servers, count, now_ms, channel->locked.random);
     return picked == count ? NULL : &channel->connections[picked];
+}
+
+static unsigned
+load_interval_ms(const struct rpc_channel *channel)
+{
+    return channel->locked.balancer.strategy == RPC_LEAST_CPU ? LOAD_INTERVAL_MS : 0;
+}
+
+static unsigned
+watch_interval_ms(const struct rpc_channel *channel)
+{
+    unsigned load_ms = load_interval_ms(channel);
+    return load_ms > 0 && load_ms < channel->keepalive_ms ? load_ms : channel->keepalive_ms;
+}
+
+uint64_t
+rpc_channel_watch_locked(struct rpc_channel *channel, uint64_t now_ms)
+{
+    bool is_needed = false;
+    for (size_t i = 0; i < channel->connection_count; i++) {
+        // With a load to learn all are asked, so that those without calls are not taken for idle for ever.
+        bool is_used = channel->locked.servers[i].outstanding > 0 || load_interval_ms(channel) > 0;
+        is_needed = is_needed || channel->locked.servers[i].outstanding > 0;
+        if (is_used) {
+            rpc_connection_look_locked(&channel->connections[i], now_ms, channel->keepalive_ms,
+                load_interval_ms(channel));
+        }
+    }
+    channel->locked.is_watching = is_needed;
+    return is_needed ? now_ms + watch_interval_ms(channel) : UINT64_MAX;
+}
+
+void
+rpc_channel_give_up_locked(const struct rpc_unary *call)
+{
+    if (call->locked.state == RPC_UNARY_SENT) {
+        rpc_connection_cancel_locked(call->locked.connection, call->locked.id);
+    }
 }
 
 enum err
@@ -44,6 +87,10 @@ rpc_channel_send_locked(struct rpc_channel *channel, struct rpc_unary *call, con
         call->was_sent = true;
         call->status.attempts++;
         server_of(channel, connection)->outstanding++;
+        if (!channel->locked.is_watching) {
+            channel->locked.is_watching = true;
+            rpc_channel_arm_locked(channel, now_ms + watch_interval_ms(channel));
+        }
         if (channel->locked.balancer.strategy == RPC_TWO_CHOICES) {
             call->locked.sent_us = clock_monotonic_us();
         }
@@ -101,7 +148,8 @@ rpc_channel_is_down_locked(const struct rpc_channel *channel)
     bool is_down = true;
     for (size_t i = 0; i < channel->connection_count; i++) {
         enum rpc_connection_state state = channel->connections[i].locked.state;
-        is_down = is_down && (state == RPC_CONNECTION_IDLE || state == RPC_CONNECTION_BACKING_OFF);
+        is_down = is_down && (state == RPC_CONNECTION_IDLE || state == RPC_CONNECTION_BACKING_OFF ||
+                                 state == RPC_CONNECTION_LEAVING);
     }
     return is_down;
 }

@@ -2,6 +2,7 @@
 #include "rpc/rpc_connection.h"
 
 #include "base/clock.h"
+#include "rpc/rpc_frame.h"
 #include "rpc/rpc_tls_priv.h"
 
 static void
@@ -53,6 +54,7 @@ on_peer(void *owner, enum sp_protocol peer, enum sp_protocol *own_out)
         connection->locked.state = RPC_CONNECTION_READY;
         connection->locked.cause.message[0] = '\0';
         rpc_backoff_reset(&connection->locked.backoff);
+        rpc_connection_hello_locked(connection);
         // The pipe flushes after this handler.
         connection->handlers->on_ready_locked(connection->owner, connection, &ended);
     }
@@ -65,7 +67,20 @@ static void
 on_message(void *owner, struct sp_message *message)
 {
     struct rpc_connection *connection = owner;
-    connection->handlers->on_message(connection->owner, connection, message);
+    struct rpc_unary_list ended = TAILQ_HEAD_INITIALIZER(ended);
+    size_t id_bytes = sizeof(uint32_t);
+    if (message->data.size < id_bytes) {
+        return; // belongs to nobody
+    }
+    if (bytes_load_be32(message->data.data) != RPC_FRAME_CONTROL_ID) {
+        connection->handlers->on_message(connection->owner, connection, message);
+        return;
+    }
+    lock(connection);
+    rpc_connection_control_locked(connection,
+        bytes_view_of(message->data.data + id_bytes, message->data.size - id_bytes), &ended);
+    unlock(connection);
+    connection->handlers->complete_all(connection->owner, &ended);
 }
 
 static void
@@ -88,6 +103,11 @@ explain_closed(const struct rpc_connection *connection, bool was_ready, enum err
     struct err_detail failure;
     if (!was_ready && url->is_tls && is_of_tls && rpc_tls_client_explain(connection->tls, &failure)) {
         (void)err_fail(why, reason, "no connection to %s: %s", url->text, failure.message);
+    } else if (connection->locked.is_dead) {
+        (void)err_fail(why, reason,
+            "the server at %s has given no sign of life for too long, so the connection was closed; "
+            "the call may have been executed",
+            url->text);
     } else if (was_ready) {
         (void)err_fail(why, reason, "the connection to %s was lost before the answer; the call may have been executed",
             url->text);

@@ -24,6 +24,7 @@ enum rpc_connection_state {
     RPC_CONNECTION_IDLE,        // connects at once when it is asked to
     RPC_CONNECTION_CONNECTING,  // until the server has shaken hands
     RPC_CONNECTION_READY,       // calls can be sent
+    RPC_CONNECTION_LEAVING,     // the server shuts down: calls in flight are answered, and no others can be sent
     RPC_CONNECTION_ENDING,      // was ready and is lost; on_down_locked comes
     RPC_CONNECTION_BACKING_OFF, // the last attempt has failed; the next one begins at next_attempt_ms or later
 };
@@ -33,6 +34,8 @@ enum rpc_connection_state {
 struct rpc_connection_handlers {
     void (*on_ready_locked)(void *owner, struct rpc_connection *connection, struct rpc_unary_list *ended);
     void (*on_message)(void *owner, struct rpc_connection *connection, struct sp_message *message);
+    // The server shuts down: the connection takes no more calls, and locked.cause says so.
+    void (*on_leaving_locked)(void *owner, struct rpc_connection *connection, struct rpc_unary_list *ended);
     void (*on_batch_end)(void *owner, struct rpc_connection *connection);
     // An attempt has failed, or a connection that was ready is lost: locked.cause says why. The connection is backing
     // off or idle.
@@ -60,6 +63,15 @@ struct rpc_connection {
         unsigned active; // attempts and pipes whose last callback has not returned
         struct rpc_backoff backoff;
         uint64_t next_attempt_ms;
+
+        // What the server has said of itself, and whether it lives. Anew with each connection.
+        bool takes_flags;
+        uint32_t cpu_permille;
+        unsigned seen_progress; // of the pipe, at the last look
+        uint64_t progress_ms;   // when it was another one
+        uint64_t pinged_ms;
+        bool is_pinged;          // and has given no sign of life since
+        bool is_dead;            // and was closed for it
         struct err_detail cause; // why it is not connected, once it has failed
         enum err reason;         // the same: ERR_UNTRUSTED and ERR_DENIED, which waiting does not help, else
                                  // ERR_UNAVAILABLE
@@ -76,6 +88,26 @@ enum err rpc_connection_connect_locked(struct rpc_connection *connection, uint64
 // it is ready no longer.
 enum err rpc_connection_send_locked(struct rpc_connection *connection, const struct bytes_view *parts,
     size_t part_count) ERR_CHECKED;
+
+// rpc_connection_frame_locked queues a frame with flags; header and message may be NULL. Also while the server leaves.
+// A frame that cannot be sent is lost with its connection. The caller flushes.
+void rpc_connection_frame_locked(struct rpc_connection *connection, uint32_t id, uint8_t flags,
+    const ProtobufCMessage *header, const ProtobufCMessage *message);
+
+// rpc_connection_cancel_locked tells the server that a call is given up, if it takes that. Flushes.
+void rpc_connection_cancel_locked(struct rpc_connection *connection, uint32_t id);
+
+// rpc_connection_hello_locked is the first that is said on a connection.
+void rpc_connection_hello_locked(struct rpc_connection *connection);
+
+// rpc_connection_control_locked takes what the server says about the connection: the frame, without its request id.
+void rpc_connection_control_locked(struct rpc_connection *connection, struct bytes_view data,
+    struct rpc_unary_list *ended);
+
+// rpc_connection_look_locked asks a server that has been silent for keepalive_ms for a sign of life, and closes the
+// connection when as long again has passed without one. With load_ms, that is how often it is asked for its load.
+void rpc_connection_look_locked(struct rpc_connection *connection, uint64_t now_ms, unsigned keepalive_ms,
+    unsigned load_ms);
 
 // rpc_connection_close_locked ends it for good. The owner waits until `active` is 0 before it frees the memory.
 void rpc_connection_close_locked(struct rpc_connection *connection);

@@ -1,13 +1,16 @@
 #include "rpc/rpc_retry.h"
 
+#include <string.h>
+
 bool
 rpc_retry_is_wanted(const struct rpc_unary *call)
 {
     bool is_passing = call->status.code == RPC_UNAVAILABLE ||
                       (call->status.code == RPC_RESOURCE_EXHAUSTED && call->status.retry_after_ms > 0);
     is_passing = is_passing && !call->status.is_untrusted;
-    // Without its frame there was no memory to keep it.
-    return is_passing && call->is_idempotent && call->locked.frame.size > 0 && call->status.attempts > 0 &&
+    bool is_safe = call->is_idempotent || strcmp(call->status.reason, RPC_REASON_NOT_EXECUTED) == 0;
+    // Without its frame there was no memory to keep it, or bulk went with it.
+    return is_passing && is_safe && call->stream == NULL && call->locked.frame.size > 0 && call->status.attempts > 0 &&
            call->status.attempts < RPC_RETRY_ATTEMPTS_MAX;
 }
 

@@ -42,6 +42,7 @@ enum {
 // rpc_status is the outcome of a call as its caller sees it. All zero is success.
 struct rpc_status {
     enum rpc_code code;
+    int raw_code;                      // the number that the server sent, also one that is UNKNOWN here; else 0
     struct err_detail detail;          // for a person; empty on success
     char reason[RPC_REASON_MAX_BYTES]; // ErrorInfo.reason, or empty
     uint32_t retry_after_ms;           // ErrorInfo.retry_after_ms, or 0

@@ -10,6 +10,7 @@ enum rpc_strategy {
     RPC_PICK_FIRST,  // stays with one server while its connection lasts
     RPC_ROUND_ROBIN, // each in turn
     RPC_RANDOM,
+    RPC_LEAST_CPU,   // the one that says that its processors are the least busy
     RPC_TWO_CHOICES, // of two at random the one that promises the earlier answer
 };
 

@@ -32,16 +32,40 @@ rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char *for
 
 // What a call sends: a message, or one that has been encoded elsewhere.
 struct request {
-    char *method;                    // "package.Service/Method"
+    char *method; // "package.Service/Method"
+    uint8_t flags;
     const ProtobufCMessage *message; // NULL: `encoded` is it
     struct bytes_view encoded;
 };
+
+// Metadata as messages, for the header that is packed from them.
+struct metadata {
+    Fc__Rpc__V1__Metadata entries[RPC_METADATA_MAX_ENTRIES];
+    Fc__Rpc__V1__Metadata *list[RPC_METADATA_MAX_ENTRIES];
+};
+
+// The messages borrow what they hold: packing only reads it.
+static void
+put_metadata(Fc__Rpc__V1__RequestHeader *header, const struct rpc_unary *call, struct metadata *metadata)
+{
+    for (size_t i = 0; i < call->metadata_count; i++) {
+        const struct rpc_metadata *from = &call->metadata[i];
+        fc__rpc__v1__metadata__init(&metadata->entries[i]);
+        metadata->entries[i].key = (char *)(uintptr_t)from->key;
+        metadata->entries[i].value.data = (uint8_t *)(uintptr_t)from->value.data;
+        metadata->entries[i].value.len = from->value.size;
+        metadata->list[i] = &metadata->entries[i];
+    }
+    header->metadata = metadata->list;
+    header->n_metadata = call->metadata_count;
+}
 
 static enum err
 encode(struct rpc_unary *call, const struct request *request, struct bytes *frame, struct bytes_view *bulk_out)
 {
     static const uint8_t no_id_yet[REQUEST_ID_BYTES];
     char token[RPC_TOKEN_MAX_BYTES + 1];
+    struct metadata metadata;
     if (strlen(request->method) >= METHOD_MAX_BYTES) {
         return ERR_TOO_BIG;
     }
@@ -52,14 +76,15 @@ encode(struct rpc_unary *call, const struct request *request, struct bytes *fram
     header.token = token;
     header.request_id.data = call->request_id;
     header.request_id.len = sizeof call->request_id;
+    put_metadata(&header, call, &metadata);
     enum err err = bytes_reserve(frame, FIRST_FRAME_BYTES);
     if (err == ERR_OK) {
         err = bytes_append(frame, bytes_view_of(no_id_yet, sizeof no_id_yet));
     }
     if (err == ERR_OK && request->message != NULL) {
-        err = rpc_frame_append(frame, 0, &header.base, request->message, bulk_out);
+        err = rpc_frame_append(frame, request->flags, &header.base, request->message, bulk_out);
     } else if (err == ERR_OK) {
-        err = rpc_frame_append_encoded(frame, 0, &header.base, request->encoded);
+        err = rpc_frame_append_encoded(frame, request->flags, &header.base, request->encoded);
     }
     digest_wipe(token, sizeof token);
     return err == ERR_OK && frame->size + bulk_out->size > RPC_MESSAGE_MAX_BYTES ? ERR_TOO_BIG : err;
@@ -73,11 +98,18 @@ start(struct rpc_unary *call, const struct request *request)
     if (call->timeout_ms == 0 || call->timeout_ms > RPC_TIMEOUT_MAX_MS) {
         call->timeout_ms = call->timeout_ms == 0 ? RPC_TIMEOUT_DEFAULT_MS : RPC_TIMEOUT_MAX_MS;
     }
-    enum err err = encode(call, request, &frame, &bulk);
+    struct err_detail why = {0};
+    enum err err = rpc_metadata_check(call->metadata, call->metadata_count, &why);
+    bool is_metadata_good = err == ERR_OK;
+    if (is_metadata_good) {
+        err = encode(call, request, &frame, &bulk);
+    }
     if (err == ERR_OK) {
         rpc_channel_submit(call->channel, call, &frame, bulk);
     } else {
-        if (err == ERR_TOO_BIG) {
+        if (!is_metadata_good) {
+            rpc_unary_set_status(call, rpc_code_from_err(err), "%s", err_message(&why, err));
+        } else if (err == ERR_TOO_BIG) {
             rpc_unary_set_status(call, RPC_RESOURCE_EXHAUSTED,
                 "the request of %s is larger than the %d bytes that one call may carry", request->method,
                 RPC_MESSAGE_MAX_BYTES);
@@ -108,7 +140,7 @@ rpc_unary_renew_frame(struct bytes *frame, uint32_t timeout_ms)
         err = bytes_append(&renewed, bytes_view_of(frame->data, REQUEST_ID_BYTES));
     }
     if (err == ERR_OK) {
-        err = rpc_frame_append_encoded(&renewed, 0, &header->base, parsed.message);
+        err = rpc_frame_append_encoded(&renewed, parsed.flags, &header->base, parsed.message);
     }
     if (header != NULL) {
         digest_wipe(header->token, strlen(header->token));
@@ -164,31 +196,63 @@ take_details(struct rpc_unary *call, const Fc__Rpc__V1__ResponseHeader *header, 
     }
 }
 
-// Fills the status from the header. An empty one, as most are, means success.
 static void
-take_header(struct rpc_unary *call, struct bytes_view encoded)
+take_metadata(struct rpc_unary *call, const Fc__Rpc__V1__ResponseHeader *header)
 {
-    struct arena arena;
+    size_t count = header->n_metadata;
+    struct rpc_metadata *entries = count == 0 ? NULL : arena_alloc(&call->header_arena, count * sizeof *entries);
+    for (size_t i = 0; entries != NULL && i < count; i++) {
+        const ProtobufCBinaryData *value = &header->metadata[i]->value;
+        entries[i] = (struct rpc_metadata){
+            .key = header->metadata[i]->key,
+            .value = bytes_view_of(value->data, value->len),
+        };
+    }
+    call->response_metadata = entries;
+    call->response_metadata_count = entries == NULL ? 0 : count;
+}
+
+void
+rpc_unary_take_header(struct rpc_unary *call, struct bytes_view encoded)
+{
+    struct arena *arena = &call->header_arena;
     ProtobufCMessage *unpacked = NULL;
     if (encoded.size == 0) {
-        return;
+        return; // as most are: success
     }
-    arena_init(&arena, RESPONSE_HEADER_MAX_BYTES);
-    enum err err = rpc_message_unpack(&fc__rpc__v1__response_header__descriptor, encoded, &arena, &unpacked, NULL);
+    arena_deinit(arena); // of an earlier attempt
+    arena_init(arena, RESPONSE_HEADER_MAX_BYTES);
+    enum err err = rpc_message_unpack(&fc__rpc__v1__response_header__descriptor, encoded, arena, &unpacked, NULL);
     if (err != ERR_OK) {
         rpc_unary_set_status(call, RPC_INTERNAL, "the header of the answer cannot be read: %s", err_sentence(err));
     } else {
         const Fc__Rpc__V1__ResponseHeader *header = (const Fc__Rpc__V1__ResponseHeader *)unpacked;
         int code = (int)header->code;
+        take_metadata(call, header);
         if (code != RPC_OK) {
             bool is_known = code > 0 && code <= RPC_UNAUTHENTICATED;
             enum rpc_code known = is_known ? (enum rpc_code)code : RPC_UNKNOWN;
             const char *message = header->message[0] != '\0' ? header->message : rpc_code_name(known);
             rpc_unary_set_status(call, known, "%s", message);
-            take_details(call, header, &arena);
+            call->status.raw_code = code;
+            take_details(call, header, arena);
         }
     }
-    arena_deinit(&arena);
+    if (call->response_metadata_count == 0) {
+        arena_deinit(arena);
+    }
+}
+
+size_t
+rpc_unary_metadata_count(const struct rpc_unary *call)
+{
+    return call->response_metadata_count;
+}
+
+struct rpc_metadata
+rpc_unary_metadata(const struct rpc_unary *call, size_t index)
+{
+    return call->response_metadata[index];
 }
 
 static void
@@ -227,10 +291,10 @@ rpc_unary_take_answer(struct rpc_unary *call, struct bytes_view data, struct byt
         rpc_unary_set_status(call, RPC_UNIMPLEMENTED,
             "the server at %s speaks protocol version %u, this program version %d: upgrade the older one",
             rpc_channel_url(call->channel), data.data[0], RPC_FRAME_VERSION);
-    } else if (err != ERR_OK) {
+    } else if (err != ERR_OK || frame.flags != 0) {
         rpc_unary_set_status(call, RPC_INTERNAL, "the answer from %s is malformed", rpc_channel_url(call->channel));
     } else {
-        take_header(call, frame.header);
+        rpc_unary_take_header(call, frame.header);
         if (call->status.code == RPC_OK) {
             take_message(call, frame.message, large);
         }
@@ -294,6 +358,9 @@ void
 rpc_unary_deinit(struct rpc_unary *call)
 {
     call->response = NULL;
+    call->response_metadata = NULL;
+    call->response_metadata_count = 0;
+    arena_deinit(&call->header_arena);
     arena_deinit(&call->response_arena);
     bytes_free(&call->response_bytes);
     bytes_free(&call->raw_response);

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "rpc/rpc_frame.h"
+
 enum {
     FIRST_BUCKETS = 64, // doubled whenever there are as many calls
 };
@@ -74,7 +76,7 @@ rpc_unary_table_insert(struct rpc_unary_table *table, struct rpc_unary *call)
     }
     do {
         table->last_id = (table->last_id + 1) | ID_MARK;
-    } while (rpc_unary_table_find(table, table->last_id) != NULL);
+    } while (table->last_id == RPC_FRAME_CONTROL_ID || rpc_unary_table_find(table, table->last_id) != NULL);
     call->locked.id = table->last_id;
     link_to_bucket(table, call);
     TAILQ_INSERT_TAIL(&table->calls, call, locked.link);

@@ -90,8 +90,8 @@ void sp_pipe_tell_drained(struct sp_pipe *pipe);
 // sp_pipe_queued_bytes is what is queued or being written.
 size_t sp_pipe_queued_bytes(struct sp_pipe *pipe);
 
-// sp_pipe_progress counts signs of life of the peer: reads, and writes that had to wait until it took something. What the
-// system's buffers swallow at once is none.
+// sp_pipe_progress counts signs of life of the peer: reads, and writes that had to wait until it took something. What
+// the system's buffers swallow at once is none.
 unsigned sp_pipe_progress(struct sp_pipe *pipe);
 
 // sp_pipe_set_reading(false) stops reading after the messages already read: back-pressure. Starts with reading.

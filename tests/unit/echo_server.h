@@ -35,12 +35,21 @@ struct server {
     _Atomic(enum behaviour) behaviour; // a test may change it
     size_t close_after;
     int failure_code;
+    const char *failure_reason; // NULL: TOO_MANY_ECHOES
     uint32_t retry_after_ms;
     atomic_size_t failures_left;
     pthread_t thread;
     atomic_int connection; // that is being served
     atomic_size_t calls;
     atomic_size_t connections;
+    bool takes_flags; // else it is one of the days before flags
+    bool hides;       // takes flags, and answers no ping
+    atomic_size_t hellos;
+    atomic_size_t pings;
+    atomic_size_t cancels;
+    _Atomic(uint32_t) last_cancel;
+    _Atomic(uint32_t) last_id;
+    uint32_t cpu_permille;
     uint32_t last_timeout_ms;
     uint8_t last_request_id[16];
     char last_token[64];
@@ -74,6 +83,88 @@ answer(struct server *server, int fd, const uint8_t *id, uint8_t version, const 
 }
 
 static inline void
+write_frame(struct server *server, uint32_t id, uint8_t flags, const ProtobufCMessage *header,
+    const ProtobufCMessage *message)
+{
+    struct bytes out = {0};
+    struct bytes framed = {0};
+    uint8_t route[4];
+    bytes_store_be32(route, id);
+    assert_int_equal(bytes_append(&out, bytes_view_of(route, sizeof route)), ERR_OK);
+    assert_int_equal(rpc_frame_append(&out, flags, header, message, NULL), ERR_OK);
+    wire_append_message(&framed, server->is_ipc, out.data, out.size);
+    (void)!send(atomic_load(&server->connection), framed.data, framed.size, MSG_NOSIGNAL); // the client may have gone
+    bytes_free(&out);
+    bytes_free(&framed);
+}
+
+static inline void
+write_control(struct server *server, Fc__Rpc__V1__Control__KindCase kind, void *body)
+{
+    Fc__Rpc__V1__Control control = FC__RPC__V1__CONTROL__INIT;
+    control.kind_case = kind;
+    control.hello = body; // one of a union of pointers
+    write_frame(server, RPC_FRAME_CONTROL_ID, RPC_FRAME_CONTROL, &control.base, NULL);
+}
+
+static inline void
+serve_control(struct server *server, struct bytes_view encoded)
+{
+    Fc__Rpc__V1__Control *control = fc__rpc__v1__control__unpack(NULL, encoded.size, encoded.data);
+    Fc__Rpc__V1__Load load = FC__RPC__V1__LOAD__INIT;
+    assert_non_null(control);
+    load.cpu_permille = server->cpu_permille;
+    if (control->kind_case == FC__RPC__V1__CONTROL__KIND_HELLO) {
+        Fc__Rpc__V1__Hello hello = FC__RPC__V1__HELLO__INIT;
+        hello.load = &load;
+        write_control(server, FC__RPC__V1__CONTROL__KIND_HELLO, &hello);
+        atomic_fetch_add(&server->hellos, 1);
+    } else if (control->kind_case == FC__RPC__V1__CONTROL__KIND_PING) {
+        Fc__Rpc__V1__Pong pong = FC__RPC__V1__PONG__INIT;
+        pong.load = &load;
+        if (!server->hides) {
+            write_control(server, FC__RPC__V1__CONTROL__KIND_PONG, &pong);
+        }
+        atomic_fetch_add(&server->pings, 1);
+    }
+    fc__rpc__v1__control__free_unpacked(control, NULL);
+}
+
+// What a server of the days before flags makes of any of them.
+static inline void
+refuse_flags(struct server *server, uint32_t id)
+{
+    Fc__Rpc__V1__ResponseHeader header = FC__RPC__V1__RESPONSE_HEADER__INIT;
+    char message[] = "this server knows no frame with flags";
+    header.code = FC__RPC__V1__CODE__UNIMPLEMENTED;
+    header.message = message;
+    write_frame(server, id, 0, &header.base, NULL);
+}
+
+// Takes a frame with flags. False: it has none.
+static inline bool
+serve_flags(struct server *server, const struct bytes *call)
+{
+    struct rpc_frame frame;
+    uint32_t id = bytes_load_be32(call->data);
+    assert_int_equal(rpc_frame_parse(bytes_view_of(call->data + 4, call->size - 4), &frame), ERR_OK);
+    if (frame.flags == 0) {
+        atomic_store(&server->last_id, id);
+        return false;
+    }
+    if (!server->takes_flags) {
+        refuse_flags(server, id);
+    } else if (frame.flags == RPC_FRAME_CONTROL) {
+        assert_int_equal(id, RPC_FRAME_CONTROL_ID);
+        serve_control(server, frame.header);
+    } else if (frame.flags == RPC_FRAME_CANCEL) {
+        atomic_store(&server->last_cancel, id);
+        atomic_fetch_add(&server->cancels, 1);
+    }
+    return true;
+}
+
+static inline void
 note_header(struct server *server, struct bytes_view encoded)
 {
     Fc__Rpc__V1__RequestHeader *header = fc__rpc__v1__request_header__unpack(NULL, encoded.size, encoded.data);
@@ -95,10 +186,12 @@ answer_failure(struct server *server, int fd, const uint8_t *id, int code)
     Fc__Rpc__V1__Detail other = FC__RPC__V1__DETAIL__INIT;
     Fc__Rpc__V1__Detail detail = FC__RPC__V1__DETAIL__INIT;
     Fc__Rpc__V1__Detail *details[] = {&other, &detail};
-    char reason[] = "TOO_MANY_ECHOES";
+    char reason[32];
     char other_type[] = "some.other.Type";
     char type[] = "fc.rpc.v1.ErrorInfo";
     char message[] = "there are too many echoes";
+    (void)snprintf(reason, sizeof reason, "%s",
+        server->failure_reason != NULL ? server->failure_reason : "TOO_MANY_ECHOES");
     info.reason = reason;
     info.retry_after_ms = server->retry_after_ms;
     other.type = other_type;
@@ -217,6 +310,10 @@ serve_connection(struct server *server, int fd)
     }
     assert_memory_equal(header, "\0SP\0\0\x30\0\0", sizeof header);
     while (read_call(server, fd, &call)) {
+        if (serve_flags(server, &call)) {
+            bytes_free(&call);
+            continue;
+        }
         atomic_fetch_add(&server->calls, 1);
         calls++;
         if (server->behaviour != CLOSES || server->close_after == 0) {

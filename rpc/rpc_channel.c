@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/random.h"
 #include "rpc/rpc_channel_core.h"
+#include "rpc/rpc_client_stream_priv.h"
 #include "rpc/rpc_nng.h"
 #include "rpc/rpc_tls_priv.h"
 #include "rpc/sp_pipe.h"
@@ -103,6 +104,24 @@ on_ready_locked(void *owner, struct rpc_connection *connection, struct rpc_unary
 }
 
 static void
+deliver_to_stream_and_unlock(struct rpc_channel *channel, struct rpc_unary *call, struct bytes_view data,
+    struct bytes *large)
+{
+    struct rpc_client_stream *stream = call->stream;
+    bool has_ended = rpc_client_stream_take_locked(stream, data, large);
+    if (has_ended) {
+        rpc_channel_claim_locked(channel, call);
+    }
+    bool is_told = !has_ended && rpc_client_stream_begin_locked(stream);
+    rpc_channel_unlock(channel);
+    if (has_ended) {
+        rpc_channel_complete(channel, call); // and tells
+    } else if (is_told) {
+        rpc_client_stream_tell(stream);
+    }
+}
+
+static void
 on_message(void *owner, struct rpc_connection *connection, struct sp_message *message)
 {
     struct rpc_channel *channel = owner;
@@ -112,14 +131,18 @@ on_message(void *owner, struct rpc_connection *connection, struct sp_message *me
     struct rpc_unary *call = rpc_unary_table_find(&channel->locked.calls, id);
     // Else it has timed out or was cancelled, or another server was asked.
     bool is_asked = call != NULL && call->locked.state == RPC_UNARY_SENT && call->locked.connection == connection;
+    struct bytes_view data = bytes_view_of(message->data.data + sizeof id, message->data.size - sizeof id);
+    if (is_asked && call->stream != NULL) {
+        deliver_to_stream_and_unlock(channel, call, data, message->large);
+        return;
+    }
     if (is_asked) {
         rpc_channel_answered_locked(channel, call);
         rpc_channel_claim_locked(channel, call);
     }
     rpc_channel_unlock(channel);
     if (is_asked) {
-        size_t size = message->data.size - sizeof id;
-        rpc_unary_take_answer(call, bytes_view_of(message->data.data + sizeof id, size), message->large);
+        rpc_unary_take_answer(call, data, message->large);
         if (call->status.code == RPC_UNAVAILABLE) {
             rpc_channel_lock(channel);
             rpc_balancer_shun(&channel->locked.servers[connection - channel->connections], clock_monotonic_ms());

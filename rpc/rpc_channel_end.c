@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "rpc/rpc_channel_core.h"
+#include "rpc/rpc_client_stream_priv.h"
 
 void
 rpc_channel_lock(struct rpc_channel *channel)
@@ -95,8 +96,17 @@ rpc_channel_complete(struct rpc_channel *channel, struct rpc_unary *call)
         // Under the lock: the waiter's condition and the call are gone as soon as it sees the state.
         (void)pthread_cond_signal(call->locked.waiter);
     }
+    // A stream's waiters too; it may be gone once the lock is given up, unless it is to be told.
+    struct rpc_client_stream *stream = call->stream;
+    bool is_told = false;
+    if (stream != NULL) {
+        rpc_client_stream_wake_locked(stream);
+        is_told = rpc_client_stream_begin_locked(stream);
+    }
     rpc_channel_unlock(channel);
-    if (closure != NULL) {
+    if (is_told) {
+        rpc_client_stream_tell(stream);
+    } else if (closure != NULL) {
         closure(call->response, call->closure_data);
     } else if (on_done != NULL) {
         on_done(call);
@@ -127,7 +137,8 @@ void
 rpc_channel_reject(struct rpc_channel *channel, struct rpc_unary *call)
 {
     // A completion never runs inside the function that started or cancelled the call, where its owner may hold a lock.
-    bool is_deferred = call->closure != NULL || call->on_done != NULL;
+    bool is_deferred =
+        call->closure != NULL || call->on_done != NULL || (call->stream != NULL && call->stream->on_event != NULL);
     if (is_deferred) {
         rpc_channel_lock(channel);
         rpc_channel_arm_locked(channel, 0);

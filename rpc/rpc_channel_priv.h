@@ -41,6 +41,11 @@ void rpc_unary_set_status(struct rpc_unary *call, enum rpc_code code, const char
 // one that is sent later than it was made. On failure the frame is as it was.
 enum err rpc_unary_renew_frame(struct bytes *frame, uint32_t timeout_ms) ERR_CHECKED;
 
+// rpc_unary_start_flagged starts the call of a stream: what rpc_unary_start_raw does, with these flags. message NULL:
+// `encoded` is it.
+void rpc_unary_start_flagged(struct rpc_unary *call, const char *method, uint8_t flags, const ProtobufCMessage *message,
+    struct bytes_view encoded);
+
 // rpc_unary_take_header fills status and metadata of a claimed call from an encoded ResponseHeader. An empty one is
 // success.
 void rpc_unary_take_header(struct rpc_unary *call, struct bytes_view encoded);

@@ -1,6 +1,7 @@
 // Which connection of a channel carries which call, and which of them are to be made.
 #include "base/clock.h"
 #include "rpc/rpc_channel_core.h"
+#include "rpc/rpc_client_stream_priv.h"
 
 enum {
     LOAD_INTERVAL_MS = 1000, // how often servers are asked how busy they are, where that matters
@@ -87,6 +88,9 @@ rpc_channel_send_locked(struct rpc_channel *channel, struct rpc_unary *call, con
         call->was_sent = true;
         call->status.attempts++;
         server_of(channel, connection)->outstanding++;
+        if (call->stream != NULL) {
+            rpc_client_stream_wake_locked(call->stream); // messages have waited for this
+        }
         if (!channel->locked.is_watching) {
             channel->locked.is_watching = true;
             rpc_channel_arm_locked(channel, now_ms + watch_interval_ms(channel));

@@ -89,10 +89,17 @@ enum err rpc_connection_connect_locked(struct rpc_connection *connection, uint64
 enum err rpc_connection_send_locked(struct rpc_connection *connection, const struct bytes_view *parts,
     size_t part_count) ERR_CHECKED;
 
-// rpc_connection_frame_locked queues a frame with flags; header and message may be NULL. Also while the server leaves.
-// A frame that cannot be sent is lost with its connection. The caller flushes.
-void rpc_connection_frame_locked(struct rpc_connection *connection, uint32_t id, uint8_t flags,
-    const ProtobufCMessage *header, const ProtobufCMessage *message);
+// A frame with flags.
+struct rpc_flagged {
+    uint8_t flags;
+    const ProtobufCMessage *header;  // NULL: none
+    const ProtobufCMessage *message; // NULL: `encoded` is it
+    struct bytes_view encoded;
+};
+
+// rpc_connection_frame_locked queues a frame with flags, also while the server leaves. One that cannot be sent is lost
+// with its connection. The caller flushes.
+void rpc_connection_frame_locked(struct rpc_connection *connection, uint32_t id, const struct rpc_flagged *flagged);
 
 // rpc_connection_cancel_locked tells the server that a call is given up, if it takes that. Flushes.
 void rpc_connection_cancel_locked(struct rpc_connection *connection, uint32_t id);

@@ -23,8 +23,7 @@ is_open_locked(const struct rpc_connection *connection)
 }
 
 void
-rpc_connection_frame_locked(struct rpc_connection *connection, uint32_t id, uint8_t flags,
-    const ProtobufCMessage *header, const ProtobufCMessage *message)
+rpc_connection_frame_locked(struct rpc_connection *connection, uint32_t id, const struct rpc_flagged *flagged)
 {
     uint8_t route[ID_BYTES];
     struct bytes frame = {0};
@@ -33,7 +32,9 @@ rpc_connection_frame_locked(struct rpc_connection *connection, uint32_t id, uint
     if (!is_open_locked(connection)) {
         return;
     }
-    enum err err = rpc_frame_append(&frame, flags, header, message, &bulk);
+    enum err err = flagged->message != NULL
+                       ? rpc_frame_append(&frame, flagged->flags, flagged->header, flagged->message, &bulk)
+                       : rpc_frame_append_encoded(&frame, flagged->flags, flagged->header, flagged->encoded);
     if (err == ERR_OK) {
         const struct bytes_view parts[] = {bytes_view_of(route, sizeof route), bytes_as_view(&frame), bulk};
         err = sp_pipe_queue(connection->locked.pipe, parts, sizeof parts / sizeof parts[0]);
@@ -48,7 +49,7 @@ void
 rpc_connection_cancel_locked(struct rpc_connection *connection, uint32_t id)
 {
     if (connection->locked.takes_flags && is_open_locked(connection)) {
-        rpc_connection_frame_locked(connection, id, RPC_FRAME_CANCEL, NULL, NULL);
+        rpc_connection_frame_locked(connection, id, &(struct rpc_flagged){.flags = RPC_FRAME_CANCEL});
         sp_pipe_flush(connection->locked.pipe);
     }
 }
@@ -56,7 +57,8 @@ rpc_connection_cancel_locked(struct rpc_connection *connection, uint32_t id)
 static void
 send_control_locked(struct rpc_connection *connection, const Fc__Rpc__V1__Control *control)
 {
-    rpc_connection_frame_locked(connection, RPC_FRAME_CONTROL_ID, RPC_FRAME_CONTROL, &control->base, NULL);
+    rpc_connection_frame_locked(connection, RPC_FRAME_CONTROL_ID,
+        &(struct rpc_flagged){.flags = RPC_FRAME_CONTROL, .header = &control->base});
 }
 
 void

@@ -170,11 +170,18 @@ invoke(ProtobufCService *service, unsigned method_index, const ProtobufCMessage 
 }
 
 void
-rpc_unary_start_raw(struct rpc_unary *call, const char *method, struct bytes_view request)
+rpc_unary_start_flagged(struct rpc_unary *call, const char *method, uint8_t flags, const ProtobufCMessage *message,
+    struct bytes_view encoded)
 {
     char name[METHOD_MAX_BYTES + 1]; // as above
     (void)snprintf(name, sizeof name, "%s", method);
-    start(call, &(struct request){.method = name, .encoded = request});
+    start(call, &(struct request){.method = name, .flags = flags, .message = message, .encoded = encoded});
+}
+
+void
+rpc_unary_start_raw(struct rpc_unary *call, const char *method, struct bytes_view request)
+{
+    rpc_unary_start_flagged(call, method, 0, NULL, request);
 }
 
 static void

@@ -24,15 +24,31 @@ read_timeout(const struct cli *cli, uint32_t *timeout_ms_out, struct err_detail 
 }
 
 static enum err
+print_response(void *context, struct bytes_view json, struct err_detail *why)
+{
+    struct bytes line = {0};
+    (void)context;
+    enum err code = bytes_append(&line, json);
+    if (code == ERR_OK) {
+        code = bytes_append(&line, bytes_view_of_text("\n"));
+    }
+    if (code == ERR_OK) {
+        code = cli_output_write(bytes_as_view(&line), why);
+    }
+    bytes_free_secret(&line); // it may hold a token
+    return code;
+}
+
+static enum err
 run_call(struct cli *cli, struct err_detail *why)
 {
     struct bytes input = {0};
-    struct bytes output = {0};
     const char *json = cli->argument_count > 1 ? cli->arguments[1] : "{}";
     struct fc_reflect_call call = {
         .method = cli->arguments[0],
         .json = bytes_view_of_text(json),
         .with_defaults = cli_options_has(&cli->options, CLI_OPTION_DEFAULTS),
+        .on_response = print_response,
     };
     enum err code = read_timeout(cli, &call.timeout_ms, why);
     if (code == ERR_OK) {
@@ -43,16 +59,9 @@ run_call(struct cli *cli, struct err_detail *why)
         call.json = bytes_as_view(&input);
     }
     if (code == ERR_OK) {
-        code = fc_reflect_call(cli->session, &call, &output, why);
-    }
-    if (code == ERR_OK) {
-        code = bytes_append(&output, bytes_view_of_text("\n"));
-    }
-    if (code == ERR_OK) {
-        code = cli_output_write(bytes_as_view(&output), why);
+        code = fc_reflect_call(cli->session, &call, why);
     }
     bytes_free_secret(&input);
-    bytes_free_secret(&output); // such as a token
     return code;
 }
 
@@ -106,8 +115,10 @@ const struct cli_command cmd_call = {
     .details = "The request is JSON as protobuf maps it: bytes in base64, 64-bit integers as\n"
                "strings, enums by name. It is {} if not given, and read from standard input for\n"
                "-. The response is printed as JSON on one line, without fields that have their\n"
-               "default value unless --defaults is given. What a method takes is shown by\n"
-               "'fc describe PACKAGE.Service/Method'. The login is sent if there is one.\n",
+               "default value unless --defaults is given. Of a method that streams its requests\n"
+               "each line is one; streamed responses are printed as they come, a line each.\n"
+               "What a method takes is shown by 'fc describe PACKAGE.Service/Method'. The login\n"
+               "is sent if there is one.\n",
     .options = CLI_ALLOWS(CLI_OPTION_TIMEOUT) | CLI_ALLOWS(CLI_OPTION_DEFAULTS),
     .arguments_min = 1,
     .arguments_max = 2,

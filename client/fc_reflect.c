@@ -10,15 +10,19 @@
 
 #include "fc/rpc/v1/reflection.pb-c.h"
 
+enum err
+fc_reflect_explain(const struct rpc_status *status, enum err err, struct err_detail *why)
+{
+    return err == ERR_OK ? ERR_OK
+                         : err_fail(why, err, "%s: %s", rpc_code_name(status->code), err_message(&status->detail, err));
+}
+
 // finish waits for the end of a call and explains a failure with the name of its code.
 static enum err
 finish(struct rpc_unary *call, struct err_detail *why)
 {
     enum err err = rpc_unary_wait(call);
-    if (err != ERR_OK) {
-        return err_fail(why, err, "%s: %s", rpc_code_name(call->status.code), err_message(&call->status.detail, err));
-    }
-    return ERR_OK;
+    return fc_reflect_explain(&call->status, err, why);
 }
 
 // read_schema makes a schema of the files in an answer.
@@ -82,52 +86,62 @@ check_method(const struct rpc_symbol *symbol, const char *name, struct err_detai
     if (symbol->kind != RPC_SYMBOL_METHOD || strchr(name, '/') == NULL) {
         return err_fail(why, ERR_INVALID, "\"%s\" is no method; one is written as in fc.chat.v1.Chat/Send", name);
     }
-    if (symbol->method->descriptor->client_streaming || symbol->method->descriptor->server_streaming) {
-        return err_fail(why, ERR_UNIMPLEMENTED, "the messages of %s are streams, which this command cannot carry",
-            name);
-    }
     return ERR_OK;
 }
 
-static enum err
-send_and_receive(struct fc_session *session, const struct fc_reflect_call *request, struct bytes_view encoded,
-    const struct rpc_schema_message *output, struct bytes *out, struct err_detail *why)
+enum err
+fc_reflect_show(const struct fc_reflect_call *call, const struct rpc_schema_message *type, struct bytes_view encoded,
+    struct err_detail *why)
 {
     struct err_detail cause = {0};
-    struct rpc_unary call;
-    rpc_unary_init(&call, fc_session_channel(session), NULL);
-    call.timeout_ms = request->timeout_ms != 0 ? request->timeout_ms : call.timeout_ms;
-    rpc_unary_start_raw(&call, request->method, encoded);
-    enum err err = finish(&call, why);
+    struct bytes json = {0};
+    enum err err = rpc_json_from_wire(type, encoded, call->with_defaults, &json, &cause);
     if (err == ERR_OK) {
-        err = rpc_json_from_wire(output, rpc_unary_raw_response(&call), request->with_defaults, out, &cause);
-        if (err != ERR_OK) {
-            err = err_fail(why, err, "the answer cannot be shown: %s", err_message(&cause, err));
-        }
+        err = call->on_response(call->context, bytes_as_view(&json), why);
+    } else {
+        err = err_fail(why, err, "the answer cannot be shown: %s", err_message(&cause, err));
     }
-    rpc_unary_deinit(&call);
+    bytes_free_secret(&json); // such as a token
+    return err;
+}
+
+static enum err
+call_unary(struct fc_session *session, const struct fc_reflect_call *request, const struct rpc_schema_method *method,
+    struct err_detail *why)
+{
+    struct bytes encoded = {0};
+    struct rpc_unary call;
+    enum err err = rpc_json_to_wire(method->input, request->json, &encoded, why);
+    if (err == ERR_OK) {
+        rpc_unary_init(&call, fc_session_channel(session), NULL);
+        call.timeout_ms = request->timeout_ms != 0 ? request->timeout_ms : call.timeout_ms;
+        rpc_unary_start_raw(&call, request->method, bytes_as_view(&encoded));
+        err = finish(&call, why);
+        if (err == ERR_OK) {
+            err = fc_reflect_show(request, method->output, rpc_unary_raw_response(&call), why);
+        }
+        rpc_unary_deinit(&call);
+    }
+    bytes_free_secret(&encoded); // a request may hold any secret
     return err;
 }
 
 enum err
-fc_reflect_call(struct fc_session *session, const struct fc_reflect_call *call, struct bytes *out,
-    struct err_detail *why)
+fc_reflect_call(struct fc_session *session, const struct fc_reflect_call *call, struct err_detail *why)
 {
     struct rpc_schema *schema = NULL;
     const struct rpc_symbol *symbol = NULL;
-    struct bytes encoded = {0};
     enum err err = fetch(session, call->method, call->timeout_ms, &schema, &symbol, why);
     if (symbol == NULL) {
         return err;
     }
     err = check_method(symbol, call->method, why);
     if (err == ERR_OK) {
-        err = rpc_json_to_wire(symbol->method->input, call->json, &encoded, why);
+        const Google__Protobuf__MethodDescriptorProto *descriptor = symbol->method->descriptor;
+        bool is_stream = descriptor->client_streaming || descriptor->server_streaming;
+        err = is_stream ? fc_reflect_stream(session, call, symbol->method, why)
+                        : call_unary(session, call, symbol->method, why);
     }
-    if (err == ERR_OK) {
-        err = send_and_receive(session, call, bytes_as_view(&encoded), symbol->method->output, out, why);
-    }
-    bytes_free_secret(&encoded); // a request may hold any secret
     rpc_schema_free(&schema);
     return err;
 }

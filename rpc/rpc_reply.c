@@ -36,6 +36,16 @@ queue_frame(struct rpc_peer *peer, struct bytes_view route, const struct bytes *
     return rpc_peer_send(peer, parts, sizeof(parts) / sizeof(parts[0]), is_last);
 }
 
+// append_frame makes a frame of a call, which together with its route is no larger than a message may be.
+static enum err
+append_frame(const struct rpc_call *call, struct bytes *frame, uint8_t flags, const ProtobufCMessage *header,
+    const ProtobufCMessage *message, struct bytes_view *bulk_out)
+{
+    enum err err = rpc_frame_append(frame, flags, header, message, bulk_out);
+    bool is_too_big = err == ERR_OK && call->route.size + frame->size + bulk_out->size > RPC_MESSAGE_MAX_BYTES;
+    return is_too_big ? ERR_TOO_BIG : err;
+}
+
 // send_frame sends a frame of a call; inside a batch without flushing, since the batch does that at its end.
 static void
 send_frame(const struct rpc_call *call, const struct bytes *frame, struct bytes_view bulk)
@@ -83,7 +93,7 @@ respond(struct rpc_call *call, const Fc__Rpc__V1__ResponseHeader *header, const 
         return ERR_OK;
     }
     bytes_clear(frame);
-    enum err err = rpc_frame_append(frame, 0, &header->base, message, &bulk);
+    enum err err = append_frame(call, frame, 0, &header->base, message, &bulk);
     if (err == ERR_OK) {
         account(call, known_code((int)header->code), now_us);
         rpc_peer_answers(call->peer);
@@ -164,7 +174,7 @@ send_of_stream(struct rpc_call *call, enum rpc_frame_flag flag, const ProtobufCM
 {
     struct bytes frame = {0};
     struct bytes_view bulk;
-    enum err err = rpc_frame_append(&frame, (uint8_t)flag, header, message, &bulk);
+    enum err err = append_frame(call, &frame, (uint8_t)flag, header, message, &bulk);
     if (err == ERR_OK) {
         send_frame(call, &frame, bulk);
     }

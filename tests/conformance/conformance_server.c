@@ -24,7 +24,7 @@ enum {
     LABEL_MAX_BYTES = 64, // with its NUL
     LABELS_MAX = 4096,
     MESSAGE_MAX_BYTES = 4 * 1024 * 1024, // of Echo
-    DRAIN_MS = 5000,
+    DRAIN_MS = 60000,                    // for what is in flight; it ends as soon as that has ended
 };
 
 // What has happened under a label.

@@ -1,12 +1,17 @@
-"""Calls over one WebSocket, any number outstanding at a time."""
+"""Calls over one WebSocket, any number outstanding at a time.
+
+A channel has three threads. One reads and hands frames to their calls, without ever waiting for anything else: a server that waits
+for its client to read would wait for ever. One writes what is in the outbox. One watches over deadlines and over the silence of the
+server. Callers wait while too much is in the outbox.
+"""
+import heapq
 import os
-import socket
 import struct
 import threading
 import time
-from concurrent.futures import Future, TimeoutError as FutureTimeoutError
-from typing import Dict, Generic, Iterable, Optional, Tuple, Type, TypeVar
-from urllib.parse import urlsplit
+from functools import partial
+from queue import SimpleQueue
+from typing import Callable, Dict, Iterable, List, Optional, Tuple, Type, TypeVar
 
 import websocket
 from google.protobuf.message import DecodeError, Message
@@ -14,70 +19,26 @@ from google.protobuf.message import DecodeError, Message
 from fc.rpc.v1 import rpc_pb2
 
 from . import frame
+from . import metadata as metadata_of
+from .call import Call, Pending
 from .errors import RpcError
+from .transport import Duplex, open_websocket
 from .trust import Trust
 
 DEFAULT_TIMEOUT_S = 30.0
-CONNECT_TIMEOUT_S = 5.0
+KEEPALIVE_S = 10.0
 
-# The server ends a call at its deadline; the answer is given this much longer to arrive.
-_ANSWER_GRACE_S = 1.0
+# The server takes no longer ones.
+_TIMEOUT_MAX_MS = 3_600_000
+# Requests that wait to be written: two of the largest, so that memory is bounded and the link is busy.
+_OUTBOX_MAX_BYTES = 2 * frame.MESSAGE_MAX_BYTES
+# Answers to pings that wait to be written. A server that sends more does not read them.
+_PONGS_MAX = 64
+
 _REQUEST_ID = struct.Struct(">I")
 _REQUEST_ID_BIT = 0x8000_0000
 
 Response = TypeVar("Response", bound=Message)
-
-
-def websocket_url(url: str, path: str) -> str:
-    """ws://HOST:PORT/path for the http://HOST:PORT that fcd prints, and wss:// for https://."""
-    scheme, separator, authority = url.partition("://")
-    if scheme not in ("http", "https") or not separator or not authority:
-        raise ValueError(f"{url!r} is not https://HOST:PORT or http://HOST:PORT")
-    return f"ws{scheme[4:]}://{authority.rstrip('/')}{path}"
-
-
-def open_websocket(url: str, path: str, subprotocol: str, trust: Trust) -> websocket.WebSocket:
-    target = websocket_url(url, path)
-    secure = None
-    if target.startswith("wss:"):
-        address = urlsplit(target)
-        secure = trust.connect((address.hostname or "", address.port or 443), CONNECT_TIMEOUT_S)
-    try:
-        # Origin is for browsers; http_no_proxy, because the environment's proxy is for the web.
-        return websocket.create_connection(
-            target, timeout=CONNECT_TIMEOUT_S, subprotocols=[subprotocol], suppress_origin=True, enable_multithread=True,
-            skip_utf8_validation=True, http_no_proxy=["*"], sockopt=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
-            socket=secure)
-    except BaseException:
-        if secure is not None:
-            secure.close()
-        raise
-
-
-class Call(Generic[Response]):
-    """A call that has been started. result() waits for its end."""
-
-    def __init__(self, channel: "Channel", number: int, response_type: Type[Response], timeout_s: float):
-        self._channel = channel
-        self._number = number
-        self._response_type = response_type
-        self._deadline = time.monotonic() + timeout_s + _ANSWER_GRACE_S
-        self._reply: "Future[bytes]" = Future()
-
-    def result(self) -> Response:
-        """The response. Raises RpcError when the call has failed."""
-        try:
-            reply = self._reply.result(max(0.0, self._deadline - time.monotonic()))
-        except FutureTimeoutError:
-            self._channel._forget(self._number)
-            raise RpcError(rpc_pb2.DEADLINE_EXCEEDED, "no answer in time") from None
-        try:
-            header, message = frame.decode_response(reply)
-            if header.code != rpc_pb2.OK:
-                raise RpcError.from_header(header)
-            return self._response_type.FromString(message)
-        except (frame.FrameError, DecodeError) as error:
-            raise RpcError(rpc_pb2.INTERNAL, f"the answer cannot be read: {error}") from error
 
 
 class Channel:
@@ -85,24 +46,46 @@ class Channel:
 
     token is what calls carry for the methods that ask for one; log_in sets it. trust says which server is the right
     one behind an https:// URL.
+
+    keepalive is in seconds: while calls are outstanding and nothing comes for so long, the server is asked whether it lives; after
+    as long again without a sign of it the connection counts as lost. None does without.
+
     A lost connection fails the calls in flight with UNAVAILABLE; make a new channel then.
     """
 
-    def __init__(self, url: str, token: str = "", trust: Trust = Trust()):
+    def __init__(self, url: str, token: str = "", trust: Trust = Trust(), keepalive: Optional[float] = KEEPALIVE_S):
         self.url = url
         self.trust = trust
         self.token = token
+        self._keepalive_s = keepalive
+        self._outbox: "SimpleQueue[Optional[Callable[[], None]]]" = SimpleQueue()
         self._lock = threading.Lock()
-        self._calls: Dict[int, Call] = {}
+        self._has_room = threading.Condition(self._lock)
+        self._is_earlier = threading.Condition(self._lock)  # something is due sooner than the watching thread knows
+        # Guarded by _lock:
+        self._pending: Dict[int, Pending] = {}
+        self._due: List[Tuple[float, int]] = []  # a heap of deadlines with their numbers; some have ended already
+        self._busy_since = 0.0  # since when something is pending without a break
+        self._asked_at: Optional[float] = None  # when the server was asked whether it lives, and has not answered
         self._last_number = 0
+        self._outbox_bytes = 0
+        self._pongs = 0
         self._lost: Optional[str] = None
+        self._is_going_away = False
+        self._takes_flags: Optional[bool] = None  # None until the server has answered Hello
+        self._message_max = frame.MESSAGE_MAX_BYTES
+        self._early_cancels: List[int] = []  # wait for that answer
         try:
-            self._websocket = open_websocket(url, "/rpc", "rep.sp.nanomsg.org", trust)
+            self._socket = open_websocket(url, "/rpc", "rep.sp.nanomsg.org", trust, Duplex)
         except (OSError, websocket.WebSocketException) as error:
             raise RpcError(rpc_pb2.UNAVAILABLE, f"cannot connect to {url}: {error}") from error
-        self._websocket.settimeout(None)
-        self._reader = threading.Thread(target=self._read, name="fc-channel", daemon=True)
-        self._reader.start()
+        self._socket.on_ping = lambda payload: self._answer_ping(partial(self._send_pong, payload))
+        self._socket.share()
+        self._control(hello=rpc_pb2.Hello(max_message_bytes=frame.MESSAGE_MAX_BYTES))
+        self._threads = [threading.Thread(target=target, name=f"fc-channel-{name}", daemon=True)
+                         for name, target in (("read", self._read), ("write", self._write), ("watch", self._watch))]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> "Channel":
         return self
@@ -112,12 +95,18 @@ class Channel:
 
     def close(self) -> None:
         """Ends the connection; calls in flight fail with UNAVAILABLE."""
-        try:
-            self._websocket.sock.shutdown(socket.SHUT_RDWR)  # wakes the reader
-        except (AttributeError, OSError):
-            pass  # it has been lost already
-        self._reader.join()
-        self._websocket.shutdown()
+        self._lose("the channel is closed")
+        others = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for thread in others:
+            thread.join()
+        if len(others) == len(self._threads):
+            self._socket.release()
+
+    @property
+    def takes_flags(self) -> Optional[bool]:
+        """Whether the server knows streams and cancels; None until it has said so, which it does at once."""
+        with self._lock:
+            return self._takes_flags
 
     def start(self, method: str, request: Message, response_type: Type[Response], *,
               timeout: float = DEFAULT_TIMEOUT_S, request_id: Optional[bytes] = None,
@@ -125,58 +114,263 @@ class Channel:
         """Sends a call of "package.Service/Method" and does not wait for its answer.
 
         timeout is in seconds. request_id, 16 bytes, is made anew unless a call is repeated: the server executes
-        what changes something once for each.
+        what changes something once for each. metadata is pairs of a key and bytes.
+
+        Raises RpcError for a call that cannot be sent, and waits only while much else has yet to be sent.
         """
-        header = rpc_pb2.RequestHeader(
-            method=method, timeout_ms=max(1, round(timeout * 1000)), token=self.token,
-            request_id=os.urandom(16) if request_id is None else request_id,
-            metadata=[rpc_pb2.Metadata(key=key, value=value) for key, value in metadata])
-        data = frame.encode(header, request.SerializeToString())
-        if len(data) + _REQUEST_ID.size > frame.MESSAGE_MAX_BYTES:
-            raise RpcError(rpc_pb2.RESOURCE_EXHAUSTED, f"a request of {len(data)} bytes is larger than the limit")
-        with self._lock:
-            if self._lost is not None:
-                raise RpcError(rpc_pb2.UNAVAILABLE, self._lost)
-            self._last_number = (self._last_number + 1) % _REQUEST_ID_BIT
-            number = _REQUEST_ID_BIT | self._last_number
-            call = Call(self, number, response_type, timeout)
-            self._calls[number] = call
-        try:
-            self._websocket.send_binary(_REQUEST_ID.pack(number) + data)
-        except (OSError, websocket.WebSocketException) as error:
-            self._forget(number)
-            raise RpcError(rpc_pb2.UNAVAILABLE, f"the connection was lost: {error}") from error
+        call: "Call[Response]" = Call(self, response_type, timeout)
+        header = self._header(method, timeout, request_id, metadata)
+        self._open(call, frame.encode(header, request.SerializeToString()))
         return call
 
-    def call(self, method: str, request: Message, response_type: Type[Response], **options) -> Response:
+    def call(self, method: str, request: Message, response_type: Type[Response], *,
+             timeout: float = DEFAULT_TIMEOUT_S, request_id: Optional[bytes] = None,
+             metadata: Iterable[Tuple[str, bytes]] = ()) -> Response:
         """The same, and waits for the answer. Raises RpcError."""
-        return self.start(method, request, response_type, **options).result()
+        return self.start(method, request, response_type, timeout=timeout, request_id=request_id,
+                          metadata=metadata).result()
 
-    def _forget(self, number: int) -> None:
+    # Sending.
+
+    def _header(self, method: str, timeout_s: float, request_id: Optional[bytes],
+                metadata: Iterable[Tuple[str, bytes]]) -> rpc_pb2.RequestHeader:
+        return rpc_pb2.RequestHeader(
+            method=method, timeout_ms=min(max(1, round(timeout_s * 1000)), _TIMEOUT_MAX_MS), token=self.token,
+            request_id=os.urandom(16) if request_id is None else request_id,
+            metadata=metadata_of.encode(metadata_of.check(metadata)))
+
+    def _check_size(self, data: bytes) -> None:
+        if len(data) + _REQUEST_ID.size > self._message_max:
+            raise RpcError(rpc_pb2.RESOURCE_EXHAUSTED, f"a message of {len(data)} bytes is larger than the limit")
+
+    def _open(self, pending: Pending, data: bytes) -> None:
+        """Gives a call its number and puts its first frame into the outbox."""
+        self._check_size(data)
         with self._lock:
-            self._calls.pop(number, None)
+            if threading.current_thread() not in self._threads:  # one of which makes the room
+                is_in_time = self._has_room.wait_for(
+                    lambda: self._lost is not None or self._outbox_bytes < _OUTBOX_MAX_BYTES,
+                    max(0.0, pending._deadline - time.monotonic()))
+                if not is_in_time:
+                    raise RpcError(rpc_pb2.DEADLINE_EXCEEDED, "the call could not be sent in time")
+            if self._lost is not None:
+                raise RpcError(rpc_pb2.UNAVAILABLE, self._lost)
+            if self._is_going_away:
+                raise RpcError(rpc_pb2.UNAVAILABLE, "the server shuts down and takes no new calls on this connection",
+                               "NOT_EXECUTED")
+            if not self._pending:
+                self._busy_since = time.monotonic()
+            pending._number = self._next_number_locked()
+            self._pending[pending._number] = pending
+            self._remind_locked(pending)
+            self._outbox_bytes += len(data)
+            self._outbox.put(partial(self._send_open, pending, data))
+
+    def _next_number_locked(self) -> int:
+        number = frame.CONTROL_NUMBER
+        while number == frame.CONTROL_NUMBER or number in self._pending:
+            self._last_number = (self._last_number + 1) % _REQUEST_ID_BIT
+            number = _REQUEST_ID_BIT | self._last_number
+        return number
+
+    def _remind_locked(self, pending: Pending) -> None:
+        if len(self._due) > 64 + 2 * len(self._pending):
+            self._due = [(each._deadline, number) for number, each in self._pending.items()]
+            heapq.heapify(self._due)
+        else:
+            heapq.heappush(self._due, (pending._deadline, pending._number))
+        if len(self._pending) == 1 or self._due[0][1] == pending._number:
+            self._is_earlier.notify()
+
+    def _control(self, **kind: Message) -> None:
+        data = frame.encode(rpc_pb2.Control(**kind), b"", frame.CONTROL)
+        self._outbox.put(partial(self._send, frame.CONTROL_NUMBER, data))
+
+    # Ending calls.
+
+    def _take_out(self, pending: Pending) -> bool:
+        """Whether the call had not ended; then it is the caller's to end."""
+        with self._lock:
+            return self._pending.get(pending._number) is pending and bool(self._pending.pop(pending._number))
+
+    def _give_up(self, pending: Pending, error: BaseException) -> bool:
+        """Ends a call from this side, and tells the server. False when it has ended already."""
+        if not self._take_out(pending):
+            return False
+        self._outbox.put(partial(self._send_cancel, pending))
+        pending._fail(error)
+        return True
+
+    def _lose(self, reason: str) -> None:
+        """The connection is lost; the first reason is kept."""
+        with self._lock:
+            if self._lost is None:
+                self._lost = reason
+            reason = self._lost
+            lost, self._pending = self._pending, {}
+            self._has_room.notify_all()
+            self._is_earlier.notify_all()
+        self._socket.cut()
+        self._outbox.put(None)
+        for pending in lost.values():
+            pending._fail(RpcError(rpc_pb2.UNAVAILABLE, reason))
+
+    # The thread that writes.
+
+    def _write(self) -> None:
+        try:
+            for job in iter(self._outbox.get, None):
+                job()
+        except (OSError, websocket.WebSocketException) as error:
+            self._lose(f"the connection was lost: {error}")
+
+    def _send(self, number: int, data: bytes) -> None:
+        self._socket.send_binary(_REQUEST_ID.pack(number) + data)
+
+    def _send_open(self, pending: Pending, data: bytes) -> None:
+        with self._lock:
+            is_wanted = self._pending.get(pending._number) is pending
+        if is_wanted:
+            pending._was_sent = True
+            self._send(pending._number, data)
+        with self._lock:
+            self._outbox_bytes -= len(data)
+            self._has_room.notify_all()
+
+    def _send_cancel(self, pending: Pending) -> None:
+        if not pending._was_sent:
+            return
+        with self._lock:
+            if self._takes_flags is None:
+                self._early_cancels.append(pending._number)
+            is_understood = self._takes_flags
+        if is_understood:
+            self._send(pending._number, frame.encode(None, b"", frame.CANCEL))
+
+    def _send_pong(self, payload: bytes) -> None:
+        self._socket.send(payload, websocket.ABNF.OPCODE_PONG)
+
+    # The thread that reads.
 
     def _read(self) -> None:
         try:
             while True:
-                data = self._websocket.recv()
-                if not data:
-                    reason = "the server has closed the connection"
-                    break
-                self._take(data)
+                self._take(self._socket.receive())
         except (OSError, websocket.WebSocketException, frame.FrameError) as error:
-            reason = f"the connection was lost: {error}"
-        with self._lock:
-            self._lost = reason
-            calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call._reply.set_exception(RpcError(rpc_pb2.UNAVAILABLE, reason))
+            self._lose(f"the connection was lost: {error}")
 
     def _take(self, data: bytes) -> None:
-        if not isinstance(data, bytes) or len(data) < _REQUEST_ID.size:
+        if len(data) < _REQUEST_ID.size:
             raise frame.FrameError("a message without a request id")
         (number,) = _REQUEST_ID.unpack_from(data)
+        if number == frame.CONTROL_NUMBER:
+            self._take_control(data[_REQUEST_ID.size:])
+            return
         with self._lock:
-            call = self._calls.pop(number, None)
-        if call is not None:  # else nobody waits any more
-            call._reply.set_result(data[_REQUEST_ID.size:])
+            pending = self._pending.get(number)
+        if pending is None:
+            return  # nobody waits any more
+        try:
+            pending._take(frame.decode_from_server(data[_REQUEST_ID.size:]))
+        except (frame.FrameError, DecodeError) as error:
+            self._give_up(pending, RpcError(rpc_pb2.INTERNAL, f"the answer cannot be read: {error}"))
+
+    def _take_control(self, data: bytes) -> None:
+        try:
+            flags, control, _ = frame.decode_from_server(data)
+        except frame.FrameError:
+            return  # it can do without what we cannot read
+        if flags == 0:
+            self._agree(takes_flags=False)  # a status: the server does not know Hello
+            return
+        if flags != frame.CONTROL:
+            return
+        kind = control.WhichOneof("kind")
+        if kind == "hello":
+            self._agree(takes_flags=True, message_max=control.hello.max_message_bytes)
+        elif kind == "ping":
+            pong = frame.encode(rpc_pb2.Control(pong=rpc_pb2.Pong(number=control.ping.number)), b"", frame.CONTROL)
+            self._answer_ping(partial(self._send, frame.CONTROL_NUMBER, pong))
+        elif kind == "going_away":
+            with self._lock:
+                self._is_going_away = True
+
+    def _agree(self, takes_flags: bool, message_max: int = 0) -> None:
+        """The server has answered Hello."""
+        with self._lock:
+            if self._takes_flags is not None:
+                return
+            self._takes_flags = takes_flags
+            self._message_max = min(message_max or frame.MESSAGE_MAX_BYTES, frame.MESSAGE_MAX_BYTES)
+            cancels, self._early_cancels = self._early_cancels, []
+        if takes_flags:
+            for number in cancels:
+                self._outbox.put(partial(self._send, number, frame.encode(None, b"", frame.CANCEL)))
+
+    def _answer_ping(self, answer: Callable[[], None]) -> None:
+        with self._lock:
+            if self._pongs == _PONGS_MAX:
+                return
+            self._pongs += 1
+        self._outbox.put(partial(self._send_answer, answer))
+
+    def _send_answer(self, answer: Callable[[], None]) -> None:
+        with self._lock:
+            self._pongs -= 1
+        answer()
+
+    # The thread that watches.
+
+    def _watch(self) -> None:
+        while True:
+            with self._lock:
+                if self._lost is not None:
+                    return
+                now = time.monotonic()
+                late, next_deadline = self._late_locked(now)
+                has_to_ask, is_dead, next_check = self._silence_locked(now)
+                takes_flags = self._takes_flags
+                if not late and not has_to_ask and not is_dead:
+                    due = min(next_deadline, next_check)
+                    self._is_earlier.wait(None if due == float("inf") else due - now)
+                    continue
+            for pending in late:
+                self._give_up(pending, RpcError(rpc_pb2.DEADLINE_EXCEEDED, f"no answer within {pending._timeout_s:g} s"))
+            if has_to_ask:
+                self._ask(takes_flags)
+            if is_dead:
+                self._lose(f"the server is dead: nothing has come from it for {self._keepalive_s:g} s, "
+                           f"and nothing in {self._keepalive_s:g} s more after a ping")
+
+    def _late_locked(self, now: float) -> Tuple[List[Pending], float]:
+        """Calls whose deadline has passed, and when the next one passes."""
+        late = []
+        while self._due:
+            deadline, number = self._due[0]
+            pending = self._pending.get(number)
+            if pending is not None and deadline > now:
+                return late, deadline
+            heapq.heappop(self._due)
+            if pending is not None:
+                late.append(pending)
+        return late, float("inf")
+
+    def _silence_locked(self, now: float) -> Tuple[bool, bool, float]:
+        """Whether the server has to be asked, whether it is dead, and when to look again."""
+        if not self._keepalive_s or not self._pending:
+            self._asked_at = None
+            return False, False, float("inf")
+        heard_at = max(self._socket.last_received, self._busy_since)
+        if self._asked_at is None or heard_at > self._asked_at:
+            due = heard_at + self._keepalive_s
+            self._asked_at = now if now >= due else None
+            return now >= due, False, due
+        # A ping that stands behind much else in the outbox has its time from when that has been sent.
+        due = max(self._asked_at, self._socket.last_sent) + self._keepalive_s
+        return False, now >= due, due
+
+    def _ask(self, takes_flags: Optional[bool]) -> None:
+        if takes_flags:
+            self._control(ping=rpc_pb2.Ping(number=time.monotonic_ns()))
+        else:  # every WebSocket server knows this one
+            self._outbox.put(partial(self._socket.send, b"", websocket.ABNF.OPCODE_PING))

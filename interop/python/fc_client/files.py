@@ -8,7 +8,8 @@ from typing import Callable, Deque, Iterator, Optional, Tuple
 from fc.filestore.v1 import filestore_pb2
 from fc.rpc.v1 import rpc_pb2
 
-from .channel import Call, Channel
+from .call import Call
+from .channel import Channel
 from .errors import RpcError
 from .stub import Stub
 

@@ -5,7 +5,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from .channel import DEFAULT_TIMEOUT_S, Call, Channel
+from .call import Call
+from .channel import DEFAULT_TIMEOUT_S, Channel
 
 
 def _message_class(descriptor: Descriptor) -> Type[Message]:

@@ -6,9 +6,10 @@ import websocket
 from fc.chat.v1 import chat_pb2
 from fc.rpc.v1 import rpc_pb2
 
-from .channel import Channel, open_websocket
+from .channel import Channel
 from .errors import RpcError
 from .stub import Stub
+from .transport import open_websocket
 from .trust import Trust
 
 TOPIC_BYTES = 16

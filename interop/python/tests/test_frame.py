@@ -5,7 +5,7 @@ from fc.auth.v1 import auth_pb2
 from fc.rpc.v1 import rpc_pb2
 from fc_client import RpcError, frame
 from fc_client.auth import derive_auth_key, hkdf_sha256
-from fc_client.channel import websocket_url
+from fc_client.transport import websocket_url
 
 
 class Frame(unittest.TestCase):

@@ -2,7 +2,7 @@
 
 A channel has three threads. One reads and hands frames to their calls, without ever waiting for anything else: a server that waits
 for its client to read would wait for ever. One writes what is in the outbox. One watches over deadlines and over the silence of the
-server. Callers wait while too much is in the outbox.
+server. Streams are bounded by their credit, and callers wait while too much is in the outbox.
 """
 import heapq
 import os
@@ -22,6 +22,7 @@ from . import frame
 from . import metadata as metadata_of
 from .call import Call, Pending
 from .errors import RpcError
+from .stream import Stream, StreamState
 from .transport import Duplex, open_websocket
 from .trust import Trust
 
@@ -38,6 +39,7 @@ _PONGS_MAX = 64
 _REQUEST_ID = struct.Struct(">I")
 _REQUEST_ID_BIT = 0x8000_0000
 
+Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 
@@ -130,6 +132,23 @@ class Channel:
         return self.start(method, request, response_type, timeout=timeout, request_id=request_id,
                           metadata=metadata).result()
 
+    def stream(self, method: str, request_type: Type[Request], response_type: Type[Response], *,
+               request: Optional[Request] = None, timeout: float = DEFAULT_TIMEOUT_S,
+               request_id: Optional[bytes] = None,
+               metadata: Iterable[Tuple[str, bytes]] = ()) -> "Stream[Request, Response]":
+        """Opens a call that streams, and does not wait for the server.
+
+        request is the only one, of a method that streams its responses only. timeout is for the whole stream.
+        Raises RpcError for a call that cannot be sent; UNIMPLEMENTED by a server that knows no streams may also come
+        when the stream is read.
+        """
+        if self.takes_flags is False:
+            raise RpcError(rpc_pb2.UNIMPLEMENTED, "the server is too old for calls that stream")
+        state = StreamState(self, timeout)
+        header = self._header(method, timeout, request_id, metadata)
+        self._open(state, state.open_frame(header, None if request is None else request.SerializeToString()))
+        return Stream(state, request_type, response_type)
+
     # Sending.
 
     def _header(self, method: str, timeout_s: float, request_id: Optional[bytes],
@@ -182,6 +201,10 @@ class Channel:
         if len(self._pending) == 1 or self._due[0][1] == pending._number:
             self._is_earlier.notify()
 
+    def _post(self, pending: Pending, data: bytes) -> None:
+        """Puts a further frame of a call into the outbox, which the stream's credit bounds."""
+        self._outbox.put(partial(self._send_further, pending, data))
+
     def _control(self, **kind: Message) -> None:
         data = frame.encode(rpc_pb2.Control(**kind), b"", frame.CONTROL)
         self._outbox.put(partial(self._send, frame.CONTROL_NUMBER, data))
@@ -200,6 +223,10 @@ class Channel:
         self._outbox.put(partial(self._send_cancel, pending))
         pending._fail(error)
         return True
+
+    def _abandon(self, state: StreamState) -> None:
+        """Nobody holds the stream any more. Takes no lock."""
+        self._outbox.put(partial(self._give_up, state, RpcError(rpc_pb2.CANCELLED, "nobody reads the stream any more")))
 
     def _lose(self, reason: str) -> None:
         """The connection is lost; the first reason is kept."""
@@ -237,6 +264,12 @@ class Channel:
             self._outbox_bytes -= len(data)
             self._has_room.notify_all()
 
+    def _send_further(self, pending: Pending, data: bytes) -> None:
+        with self._lock:
+            is_wanted = self._pending.get(pending._number) is pending
+        if is_wanted:
+            self._send(pending._number, data)
+
     def _send_cancel(self, pending: Pending) -> None:
         if not pending._was_sent:
             return
@@ -253,11 +286,14 @@ class Channel:
     # The thread that reads.
 
     def _read(self) -> None:
+        reason = "the client failed"  # and nobody waits for ever
         try:
             while True:
                 self._take(self._socket.receive())
         except (OSError, websocket.WebSocketException, frame.FrameError) as error:
-            self._lose(f"the connection was lost: {error}")
+            reason = f"the connection was lost: {error}"
+        finally:
+            self._lose(reason)
 
     def _take(self, data: bytes) -> None:
         if len(data) < _REQUEST_ID.size:

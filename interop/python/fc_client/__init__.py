@@ -25,5 +25,5 @@ from .stub import Stub
 from .subscription import Subscription, room_events
 from .trust import Trust
 
-__all__ = ["Call", "Channel", "RpcError", "Stream", "Stub", "Subscription", "Trust", "download", "log_in", "room_events",
-           "sign_up", "upload"]
+__all__ = ["Call", "Channel", "RpcError", "Stream", "Stub", "Subscription", "Trust", "download", "log_in",
+           "room_events", "sign_up", "upload"]

@@ -59,7 +59,7 @@ class Call(Pending, Future, Generic[Response]):
         return super().result(timeout)
 
     def cancel(self) -> bool:
-        """Gives the call up, which then fails with CANCELLED, and tells the server. False when it has ended otherwise."""
+        """Gives the call up, which then fails with CANCELLED, and tells the server. False when it ended otherwise."""
         return self._channel._give_up(self, RpcError(rpc_pb2.CANCELLED, "the caller gave up")) or self.cancelled()
 
     def cancelled(self) -> bool:

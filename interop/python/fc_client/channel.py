@@ -1,8 +1,8 @@
 """Calls over one WebSocket, any number outstanding at a time.
 
-A channel has three threads. One reads and hands frames to their calls, without ever waiting for anything else: a server that waits
-for its client to read would wait for ever. One writes what is in the outbox. One watches over deadlines and over the silence of the
-server. Streams are bounded by their credit, and callers wait while too much is in the outbox.
+A channel has three threads. One reads and hands frames to their calls, without ever waiting for anything else: a server
+that waits for its client to read would wait for ever. One writes what is in the outbox. One watches over deadlines and
+over the silence of the server. Streams are bounded by their credit, and callers wait while too much is in the outbox.
 """
 import heapq
 import os
@@ -49,8 +49,8 @@ class Channel:
     token is what calls carry for the methods that ask for one; log_in sets it. trust says which server is the right
     one behind an https:// URL.
 
-    keepalive is in seconds: while calls are outstanding and nothing comes for so long, the server is asked whether it lives; after
-    as long again without a sign of it the connection counts as lost. None does without.
+    keepalive is in seconds: while calls are outstanding and nothing comes for so long, the server is asked whether it
+    lives; after as long again without a sign of it the connection counts as lost. None does without.
 
     A lost connection fails the calls in flight with UNAVAILABLE; make a new channel then.
     """
@@ -371,7 +371,8 @@ class Channel:
                     self._is_earlier.wait(None if due == float("inf") else due - now)
                     continue
             for pending in late:
-                self._give_up(pending, RpcError(rpc_pb2.DEADLINE_EXCEEDED, f"no answer within {pending._timeout_s:g} s"))
+                error = RpcError(rpc_pb2.DEADLINE_EXCEEDED, f"no answer within {pending._timeout_s:g} s")
+                self._give_up(pending, error)
             if has_to_ask:
                 self._ask(takes_flags)
             if is_dead:

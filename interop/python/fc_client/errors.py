@@ -9,8 +9,8 @@ from fc.rpc.v1 import rpc_pb2
 class RpcError(Exception):
     """A call ended with another code than OK.
 
-    code            a number of fc.rpc.v1.Code, for example rpc_pb2.NOT_FOUND; one that this client does not know is kept
-    name            the same as text: "NOT_FOUND", and "UNKNOWN" for a code that this client does not know
+    code            a number of fc.rpc.v1.Code, for example rpc_pb2.NOT_FOUND, also one that is not known here
+    name            the same as text: "NOT_FOUND", and "UNKNOWN" for a code that is not known here
     message         for the person who reads it
     reason          for programs, for example "CHUNKS_MISSING"; may be empty
     retry_after_ms  how long to wait before trying again, or 0

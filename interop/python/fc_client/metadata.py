@@ -20,13 +20,14 @@ def check(metadata: Iterable[Tuple[str, bytes]]) -> Metadata:
     pairs = [(key, bytes(value)) for key, value in metadata]
     for key, _ in pairs:
         if not _KEY.fullmatch(key):
-            raise RpcError(rpc_pb2.INVALID_ARGUMENT, f"{key!r} is no key of metadata: 1 to 64 of a-z, 0-9, '-', '_' and '.'")
+            raise RpcError(rpc_pb2.INVALID_ARGUMENT,
+                           f"{key!r} is no key of metadata: 1 to 64 of a-z, 0-9, '-', '_' and '.'")
         if key.startswith(_RESERVED_PREFIX):
             raise RpcError(rpc_pb2.INVALID_ARGUMENT, f"{key!r} is reserved: it begins with {_RESERVED_PREFIX}")
     size = sum(len(key) + len(value) for key, value in pairs)
     if len(pairs) > MAX_ENTRIES or size > MAX_BYTES:
         raise RpcError(rpc_pb2.RESOURCE_EXHAUSTED,
-                       f"{len(pairs)} entries of metadata with {size} bytes; {MAX_ENTRIES} with {MAX_BYTES} are allowed")
+                       f"{len(pairs)} entries of metadata with {size} bytes; {MAX_ENTRIES} and {MAX_BYTES} are allowed")
     return pairs
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-# The server gets its credit back in pieces of this size: with less of it outstanding than it began with it can always go on.
+# The server gets its credit back in pieces of this size; with less than all of it outstanding it can go on.
 _CREDIT_STEP_BYTES = frame.STREAM_CREDIT_BYTES // 4
 
 
@@ -61,7 +61,7 @@ class StreamState(Pending):
             if self._has_ended:
                 return False
             self._may_send -= cost(message)
-            self._channel._post(self, data)  # under the lock, so that messages of several threads stay whole and in order
+            self._channel._post(self, data)  # under the lock, or END might overtake it
         return True
 
     def end(self) -> None:
@@ -72,7 +72,7 @@ class StreamState(Pending):
             self._is_half_closed = True
 
     def feed(self, messages: Iterable[Message]) -> None:
-        """Sends them all and ends this side. An exception that they raise ends the call, and is what its reader gets."""
+        """Sends them all and ends this side. What their iterator raises ends the call, and is what its reader gets."""
         try:
             for message in messages:
                 if not self.send(message.SerializeToString()):
@@ -170,12 +170,13 @@ class Stream(Generic[Request, Response]):
             for response in stream:
                 print(response.text)
 
-    The messages that the server sent before it ended the call come first; then the iteration ends, or raises RpcError when the
-    call did not end with OK. Leaving the `with` gives the call up if it has not ended, and so does dropping the stream.
+    The messages that the server sent before it ended the call come first; then the iteration ends, or raises RpcError
+    when the call did not end with OK. Leaving the `with` gives the call up if it has not ended, and so does dropping
+    the stream.
 
-    One thread may send while another iterates. A stream whose responses are not taken out stops its server after 256 KiB, and a
-    server that takes nothing out stops send() as well; then only the timeout ends it. So who sends much and receives much
-    does it on two threads, as the stubs do (stub.py).
+    One thread may send while another iterates. A stream whose responses are not taken out stops its server after
+    256 KiB, and a server that takes nothing out stops send() as well; then only the timeout ends it. So who sends much
+    and receives much does it on two threads, as the stubs do (stub.py).
     """
 
     def __init__(self, state: StreamState, request_type: Type[Request], response_type: Type[Response]):
@@ -207,8 +208,9 @@ class Stream(Generic[Request, Response]):
     def send(self, message: Request) -> bool:
         """Sends a message, once the server has room for it.
 
-        False when the call has ended, so that more need not be sent; how it ended is for the iteration or result() to say.
-        Raises ValueError after end(), and RpcError RESOURCE_EXHAUSTED for a message that no server takes; then the stream goes on.
+        False when the call has ended, so that more need not be sent; how it ended, the iteration or result() says.
+        Raises ValueError after end(), and RpcError RESOURCE_EXHAUSTED for a message that no server takes; then the
+        stream goes on.
         """
         if not isinstance(message, self._request_type):
             raise TypeError(f"{type(message).__name__} instead of {self._request_type.__name__}")

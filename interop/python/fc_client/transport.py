@@ -49,9 +49,9 @@ def open_websocket(url: str, path: str, subprotocol: str, trust: Trust,
 class Duplex(websocket.WebSocket):
     """A WebSocket that one thread reads while another writes, and neither waits for the other.
 
-    The library answers a ping while it reads, and would wait there until the server takes the answer. A server that waits for
-    us to read would never do that; so pings are handed to `on_ping`. And OpenSSL allows one call at a time on a connection, so
-    that a read may not wait inside of it either.
+    The library answers a ping while it reads, and would wait there until the server takes the answer. A server that waits
+    for us to read would never do that; so pings are handed to `on_ping`. And OpenSSL allows one call at a time on a
+    connection, so that a read may not wait inside of it either.
     """
 
     def __init__(self, **options: object):
@@ -71,7 +71,7 @@ class Duplex(websocket.WebSocket):
         self._writable.register(self.sock, selectors.EVENT_WRITE)
 
     def receive(self) -> bytes:
-        """The next message. Raises OSError or WebSocketException when there will be none, or when it is no binary message."""
+        """The next message. Raises OSError or WebSocketException when there will be none, or it is not binary."""
         self._message_bytes = 0
         opcode, data = self.recv_data()
         if opcode == websocket.ABNF.OPCODE_CLOSE:

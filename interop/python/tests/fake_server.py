@@ -158,5 +158,6 @@ class FakeServer:
             key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)[1]
             accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
             connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                               b"Sec-WebSocket-Protocol: rep.sp.nanomsg.org\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+                               b"Sec-WebSocket-Protocol: rep.sp.nanomsg.org\r\n"
+                               b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
             self._connections.put(Peer(connection))

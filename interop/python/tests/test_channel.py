@@ -127,8 +127,8 @@ class Control(ChannelTestCase):
         channel, peer = self.connect()
         peer.control()
         peer.send_raw(frame.CONTROL_NUMBER, bytes([1, frame.CONTROL, 0, 2, 0x7a, 0x00]))  # a kind of the future
-        for data in (b"", b"\x01", b"\x02\x20\0\0", bytes([1, frame.CONTROL, 0, 9, 0x12]), bytes([1, frame.CANCEL, 0, 0]),
-                     bytes([1, 0, 0, 0])):
+        for data in (b"", b"\x01", b"\x02\x20\0\0", bytes([1, frame.CONTROL, 0, 9, 0x12]),
+                     bytes([1, frame.CANCEL, 0, 0]), bytes([1, 0, 0, 0])):
             peer.send_raw(frame.CONTROL_NUMBER, data)
         peer.sync()
         self.assertTrue(channel.takes_flags)

@@ -396,8 +396,9 @@ class Malformed(StreamTestCase):
         channel, peer = self.connect()
         whole = frame.encode(rpc_pb2.ResponseHeader(code=5, message="none"), b"", frame.END)
         answers = [whole[:size] for size in range(len(whole))]
+        # Flags 0 are among them: a reply of OK cannot end a stream.
         answers += [bytes([1, flags, 0, 0]) for flags in range(256)
-                    if flags not in (frame.MESSAGE, frame.END, frame.CREDIT)]  # 0 is a reply without a status that is one
+                    if flags not in (frame.MESSAGE, frame.END, frame.CREDIT)]
         answers += [b"\x02\2\0\0", b"\x01\2\xff\xff", b"\x01\x10\0\1\xff", b"\x01\4\0\0x"]
         for answer in answers:
             with self.subTest(answer.hex()):

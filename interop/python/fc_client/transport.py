@@ -16,6 +16,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 # What a WebSocket frame has around its payload, at most.
 _FRAME_OVERHEAD_BYTES = 14
+_TOO_LARGE = f"a message is larger than {MESSAGE_MAX_BYTES} bytes"
 
 
 def websocket_url(url: str, path: str) -> str:
@@ -49,9 +50,9 @@ def open_websocket(url: str, path: str, subprotocol: str, trust: Trust,
 class Duplex(websocket.WebSocket):
     """A WebSocket that one thread reads while another writes, and neither waits for the other.
 
-    The library answers a ping while it reads, and would wait there until the server takes the answer. A server that waits
-    for us to read would never do that; so pings are handed to `on_ping`. And OpenSSL allows one call at a time on a
-    connection, so that a read may not wait inside of it either.
+    The library answers a ping while it reads, and would wait there until the server takes the answer. A server that
+    waits for us to read would never do that; so pings are handed to `on_ping`. And OpenSSL allows one call at a time on
+    a connection, so that a read may not wait inside of it either.
     """
 
     def __init__(self, **options: object):
@@ -60,13 +61,13 @@ class Duplex(websocket.WebSocket):
         self.last_received = self.last_sent = time.monotonic()
         self.on_ping: Callable[[bytes], None] = lambda payload: None
         self._io = threading.Lock()
-        self._readable = selectors.DefaultSelector()
-        self._writable = selectors.DefaultSelector()
         self._frame_bytes = self._message_bytes = 0
 
     def share(self) -> None:
         """Once connected: from now on two threads may use it."""
         self.sock.setblocking(False)
+        self._readable = selectors.DefaultSelector()
+        self._writable = selectors.DefaultSelector()
         self._readable.register(self.sock, selectors.EVENT_READ)
         self._writable.register(self.sock, selectors.EVENT_WRITE)
 
@@ -78,6 +79,8 @@ class Duplex(websocket.WebSocket):
             raise websocket.WebSocketConnectionClosedException("the server has closed the connection")
         if opcode != websocket.ABNF.OPCODE_BINARY:
             raise websocket.WebSocketProtocolException("the server has sent a text message")
+        if len(data) > MESSAGE_MAX_BYTES:
+            raise websocket.WebSocketProtocolException(_TOO_LARGE)
         return data
 
     def cut(self) -> None:
@@ -127,7 +130,7 @@ class Duplex(websocket.WebSocket):
         self.last_received = time.monotonic()
         self._frame_bytes += len(data)
         if self._message_bytes + self._frame_bytes > MESSAGE_MAX_BYTES + _FRAME_OVERHEAD_BYTES:
-            raise websocket.WebSocketProtocolException(f"a message is larger than {MESSAGE_MAX_BYTES} bytes")
+            raise websocket.WebSocketProtocolException(_TOO_LARGE)  # before all of it is here
         return data
 
     def _send(self, data: bytes) -> int:

@@ -421,7 +421,8 @@ class Loss(ChannelTestCase):
                 "empty": lambda peer: peer.send_websocket(b""),
                 "reserved bits": lambda peer: peer.send_websocket(b"", 0x42),
                 "half a frame": lambda peer: (peer.send_websocket(b"half", announced=8), peer.close()),
-                "too large": lambda peer: self.send_too_much(peer)}.items():
+                "one byte too large": lambda peer: peer.send_websocket(b"\xff" * (frame.MESSAGE_MAX_BYTES + 1)),
+                "much too large": self.send_too_much}.items():
             with self.subTest(what):
                 channel, peer = self.connect()
                 call = self.start(channel)

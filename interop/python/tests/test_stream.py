@@ -195,6 +195,7 @@ class Ends(StreamTestCase):
         channel, peer = self.connect()
         stream, number = self.open(channel, peer)
         self.send(peer, number, Data(), Data())
+        peer.sync()
         next(stream)
         self.assertTrue(stream.cancel())
         self.assert_cancels(peer, number)

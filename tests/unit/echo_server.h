@@ -49,6 +49,8 @@ struct server {
     atomic_size_t cancels;
     _Atomic(uint32_t) last_cancel;
     _Atomic(uint32_t) last_id;
+    void (*on_stream)(struct server *server, uint32_t id, const struct rpc_frame *frame); // takes frames of streams
+    atomic_size_t stream_frames;
     uint32_t cpu_permille;
     uint32_t last_timeout_ms;
     uint8_t last_request_id[16];
@@ -160,6 +162,9 @@ serve_flags(struct server *server, const struct bytes *call)
     } else if (frame.flags == RPC_FRAME_CANCEL) {
         atomic_store(&server->last_cancel, id);
         atomic_fetch_add(&server->cancels, 1);
+    } else if (server->on_stream != NULL) {
+        server->on_stream(server, id, &frame);
+        atomic_fetch_add(&server->stream_frames, 1);
     }
     return true;
 }

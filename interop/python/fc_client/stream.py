@@ -151,7 +151,7 @@ class StreamState(Pending):
                 self._received.append(received.message)
                 self._changed.notify_all()
                 return
-        self.give_up(RpcError(rpc_pb2.INVALID_ARGUMENT, "the server sent a message without credit for it"))
+        self.give_up(RpcError(rpc_pb2.INTERNAL, "the server sent a message without credit for it"))
 
     def _fail(self, error: Optional[BaseException]) -> None:
         """The call ends; None means with OK."""

@@ -379,7 +379,7 @@ class Credit(StreamTestCase):
         self.send(peer, number, sized(WINDOW - COST), Data(number=1))
         self.assert_cancels(peer, number)
         next(stream)
-        self.assert_ends(stream, "INVALID_ARGUMENT", "credit")
+        self.assert_ends(stream, "INTERNAL", "credit")
         self.assert_works(channel, peer)
 
     def test_a_reader_that_stops_delays_nobody(self):

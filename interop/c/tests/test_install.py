@@ -65,6 +65,20 @@ class Install(FcTestCase):
                 source.write_text(f'#include "{header}"\nint main(void) {{ return 0; }}\n')
                 self.compile(str(source), str(self.prefix / "headers"))
 
+    def test_every_typed_call_has_what_it_calls(self):
+        headers = self.prefix / "include/fc"
+        includes = []
+        functions = []
+        for header in sorted(headers.rglob("*.stub.h")):
+            includes.append(f'#include "{header.relative_to(headers)}"\n')
+            functions += re.findall(r"^(\w+)\((?:const )?struct rpc_unary \*", header.read_text(), re.MULTILINE)
+        self.assertIn("fc_chat_v1_chat_send", functions)
+        pointers = "".join(f"(function *){name}, " for name in functions)
+        source = self.prefix / "calls.c"
+        source.write_text(f"{''.join(includes)}typedef void function(void);\nfunction *const all[] = {{{pointers}}};\n"
+                          "int main(void) { return all[0] == 0; }\n")
+        self.compile(str(source), str(self.prefix / "calls"))
+
     def test_the_library_exports_what_its_headers_declare(self):
         declared = set()
         for header in (self.prefix / "include/fc").rglob("*.h"):

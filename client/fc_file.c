@@ -7,6 +7,8 @@
 #include "base/text.h"
 #include "client/fc_transfer_priv.h"
 
+#include "fc/filestore/v1/filestore.stub.h"
+
 enum {
     CHUNK_MIN_BYTES = 256 * 1024,
     CHUNK_MAX_BYTES = 8 * 1024 * 1024,
@@ -70,14 +72,13 @@ fc_file_stat(struct fc_session *session, const char *file, struct fc_file *out, 
 {
     Fc__Filestore__V1__StatRequest request = FC__FILESTORE__V1__STAT_REQUEST__INIT;
     struct rpc_unary call;
+    const Fc__Filestore__V1__StatResponse *response = NULL;
 
     request.file = (char *)(uintptr_t)file; // protobuf-c has no const; it is only read
-    rpc_unary_init(&call, fc_session_channel(session), &fc__filestore__v1__file_store__descriptor);
+    fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
     call.is_idempotent = true;
-    fc__filestore__v1__file_store__stat(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    enum err err = fc_session_explain(&call, fc_filestore_v1_file_store_stat(&call, &request, &response), why);
     if (err == ERR_OK) {
-        const Fc__Filestore__V1__StatResponse *response = rpc_unary_response(&call);
         err = fc_file_from_wire(response->file, out, why);
     }
     rpc_unary_deinit(&call);
@@ -111,15 +112,14 @@ fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *co
     while (err == ERR_OK && is_wanted) {
         Fc__Filestore__V1__ListRequest request = FC__FILESTORE__V1__LIST_REQUEST__INIT;
         struct rpc_unary call;
+        const Fc__Filestore__V1__ListResponse *page = NULL;
 
         request.prefix = (char *)(uintptr_t)prefix;
         request.page_token = token;
-        rpc_unary_init(&call, fc_session_channel(session), &fc__filestore__v1__file_store__descriptor);
+        fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
         call.is_idempotent = true;
-        fc__filestore__v1__file_store__list(&call.service, &request, NULL, NULL);
-        err = fc_session_finish(&call, why);
+        err = fc_session_explain(&call, fc_filestore_v1_file_store_list(&call, &request, &page), why);
         if (err == ERR_OK) {
-            const Fc__Filestore__V1__ListResponse *page = rpc_unary_response(&call);
             err = each_of_page(page, fn, context, &is_wanted, why);
             free(token);
             token = strdup(page->next_page_token);

@@ -8,21 +8,13 @@
 #include "client/fc_reflect_priv.h"
 #include "rpc/rpc_json.h"
 
-#include "fc/rpc/v1/reflection.pb-c.h"
+#include "fc/rpc/v1/reflection.stub.h"
 
 enum err
 fc_reflect_explain(const struct rpc_status *status, enum err err, struct err_detail *why)
 {
     return err == ERR_OK ? ERR_OK
                          : err_fail(why, err, "%s: %s", rpc_code_name(status->code), err_message(&status->detail, err));
-}
-
-// finish waits for the end of a call and explains a failure with the name of its code.
-static enum err
-finish(struct rpc_unary *call, struct err_detail *why)
-{
-    enum err err = rpc_unary_wait(call);
-    return fc_reflect_explain(&call->status, err, why);
 }
 
 // read_schema makes a schema of the files in an answer.
@@ -53,17 +45,18 @@ fetch(struct fc_session *session, const char *name, uint32_t timeout_ms, struct 
     char symbol[RPC_SYMBOL_MAX_BYTES + 1];
     Fc__Rpc__V1__GetDescriptorsRequest request = FC__RPC__V1__GET_DESCRIPTORS_REQUEST__INIT;
     struct rpc_unary call;
+    const Fc__Rpc__V1__GetDescriptorsResponse *response = NULL;
     if (name[0] == '\0' || strlen(name) > RPC_SYMBOL_MAX_BYTES || !text_is_utf8(bytes_view_of_text(name))) {
         return err_fail(why, ERR_INVALID, "\"%s\" is no name; one is written as in fc.chat.v1.Chat/Send", name);
     }
     strcpy(symbol, name);
     request.symbol = symbol;
-    rpc_unary_init(&call, fc_session_channel(session), &fc__rpc__v1__reflection__descriptor);
+    fc_rpc_v1_reflection_init(&call, fc_session_channel(session));
     call.timeout_ms = timeout_ms != 0 ? timeout_ms : call.timeout_ms;
-    fc__rpc__v1__reflection__get_descriptors(&call.service, &request, NULL, NULL);
-    enum err err = finish(&call, why);
+    enum err err =
+        fc_reflect_explain(&call.status, fc_rpc_v1_reflection_get_descriptors(&call, &request, &response), why);
     if (err == ERR_OK) {
-        err = read_schema(rpc_unary_response(&call), schema_out, why);
+        err = read_schema(response, schema_out, why);
     }
     rpc_unary_deinit(&call);
     if (err != ERR_OK) {
@@ -116,7 +109,7 @@ call_unary(struct fc_session *session, const struct fc_reflect_call *request, co
         rpc_unary_init(&call, fc_session_channel(session), NULL);
         call.timeout_ms = request->timeout_ms != 0 ? request->timeout_ms : call.timeout_ms;
         rpc_unary_start_raw(&call, request->method, bytes_as_view(&encoded));
-        err = finish(&call, why);
+        err = fc_reflect_explain(&call.status, rpc_unary_wait(&call), why);
         if (err == ERR_OK) {
             err = fc_reflect_show(request, method->output, rpc_unary_raw_response(&call), why);
         }
@@ -153,10 +146,10 @@ list_services(struct fc_session *session, struct bytes *out, struct err_detail *
 {
     Fc__Rpc__V1__ListServicesRequest request = FC__RPC__V1__LIST_SERVICES_REQUEST__INIT;
     struct rpc_unary call;
-    rpc_unary_init(&call, fc_session_channel(session), &fc__rpc__v1__reflection__descriptor);
-    fc__rpc__v1__reflection__list_services(&call.service, &request, NULL, NULL);
-    enum err err = finish(&call, why);
-    const Fc__Rpc__V1__ListServicesResponse *response = err == ERR_OK ? rpc_unary_response(&call) : NULL;
+    const Fc__Rpc__V1__ListServicesResponse *response = NULL;
+    fc_rpc_v1_reflection_init(&call, fc_session_channel(session));
+    enum err err =
+        fc_reflect_explain(&call.status, fc_rpc_v1_reflection_list_services(&call, &request, &response), why);
     for (size_t i = 0; err == ERR_OK && i < response->n_services; i++) {
         err = text_append_printable(out, bytes_view_of_text(response->services[i]), false);
         if (err == ERR_OK) {

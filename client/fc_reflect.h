@@ -17,8 +17,8 @@ struct fc_reflect_call {
     const char *method;     // "package.Service/Method"
     struct bytes_view json; // the request, as the JSON mapping of protobuf has it; of a method that streams its
                             // requests each line that is not empty is one
-    uint32_t timeout_ms;                 // 0: the default of calls; for all of a stream
-    bool with_defaults;                  // responses show fields that have their default values
+    uint32_t timeout_ms;    // 0: the default of calls; for all of a stream
+    bool with_defaults;     // responses show fields that have their default values
     fc_reflect_response_fn *on_response; // for each response, as it comes
     void *context;
 };

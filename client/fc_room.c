@@ -6,6 +6,8 @@
 #include "base/text.h"
 #include "client/fc_room_priv.h"
 
+#include "fc/chat/v1/chat.stub.h"
+
 enum {
     ROOMS_PAGE = 1000, // the most that one ListRooms call returns
     // Short calls, so this is how long a server that went away in the midst of one is waited for: a restart fits.
@@ -22,7 +24,7 @@ lend_text(const char *text)
 static void
 start_call(struct fc_session *session, struct rpc_unary *call)
 {
-    rpc_unary_init(call, fc_session_channel(session), &fc__chat__v1__chat__descriptor);
+    fc_chat_v1_chat_init(call, fc_session_channel(session));
     call->is_idempotent = true; // all its methods execute once for each request id
     call->timeout_ms = CALL_TIMEOUT_MS;
 }
@@ -81,14 +83,13 @@ enum err
 fc_room_create(struct fc_session *session, const char *name, bool is_plain, struct fc_room *out, struct err_detail *why)
 {
     struct rpc_unary call;
+    const Fc__Chat__V1__CreateRoomResponse *response = NULL;
     Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
     request.name = lend_text(name);
     request.is_plain = is_plain;
     start_call(session, &call);
-    fc__chat__v1__chat__create_room(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_create_room(&call, &request, &response), why);
     if (err == ERR_OK) {
-        const Fc__Chat__V1__CreateRoomResponse *response = rpc_unary_response(&call);
         err = fc_room_from_wire(response->room, out, why);
     }
     rpc_unary_deinit(&call);
@@ -130,14 +131,14 @@ fc_room_each(struct fc_session *session, bool (*fn)(void *context, const struct 
     enum err err = ERR_OK;
     while (err == ERR_OK && goes_on) {
         struct rpc_unary call;
+        const Fc__Chat__V1__ListRoomsResponse *page = NULL;
         Fc__Chat__V1__ListRoomsRequest request = FC__CHAT__V1__LIST_ROOMS_REQUEST__INIT;
         request.after_name = after_name;
         request.limit = ROOMS_PAGE;
         start_call(session, &call);
-        fc__chat__v1__chat__list_rooms(&call.service, &request, NULL, NULL);
-        err = fc_session_finish(&call, why);
+        err = fc_session_explain(&call, fc_chat_v1_chat_list_rooms(&call, &request, &page), why);
         if (err == ERR_OK) {
-            err = each_in_page(rpc_unary_response(&call), fn, context, after_name, &goes_on, why);
+            err = each_in_page(page, fn, context, after_name, &goes_on, why);
         }
         rpc_unary_deinit(&call);
     }
@@ -148,13 +149,12 @@ enum err
 fc_room_join(struct fc_session *session, const char *room, struct fc_room *out, struct err_detail *why)
 {
     struct rpc_unary call;
+    const Fc__Chat__V1__JoinResponse *response = NULL;
     Fc__Chat__V1__JoinRequest request = FC__CHAT__V1__JOIN_REQUEST__INIT;
     request.room = lend_text(room);
     start_call(session, &call);
-    fc__chat__v1__chat__join(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_join(&call, &request, &response), why);
     if (err == ERR_OK) {
-        const Fc__Chat__V1__JoinResponse *response = rpc_unary_response(&call);
         err = fc_room_from_wire(response->room, out, why);
     }
     rpc_unary_deinit(&call);
@@ -168,8 +168,7 @@ fc_room_leave(struct fc_session *session, const char *room, struct err_detail *w
     Fc__Chat__V1__LeaveRequest request = FC__CHAT__V1__LEAVE_REQUEST__INIT;
     request.room = lend_text(room);
     start_call(session, &call);
-    fc__chat__v1__chat__leave(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_leave(&call, &request, NULL), why);
     rpc_unary_deinit(&call);
     return err;
 }
@@ -180,14 +179,13 @@ send_message(struct fc_session *session, const Fc__Chat__V1__SendRequest *reques
     struct err_detail *why)
 {
     struct rpc_unary call;
+    const Fc__Chat__V1__SendResponse *response = NULL;
     start_call(session, &call);
-    fc__chat__v1__chat__send(&call.service, request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_send(&call, request, &response), why);
     if ((err == ERR_UNAVAILABLE || err == ERR_TIMEOUT) && call.was_sent) {
         err = err_fail(why, err, "%s; look with fc history before you send the message again",
             call.status.detail.message);
     } else if (err == ERR_OK) {
-        const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
         if (response->room_id.len != sizeof(out->room_id) || response->seq == 0) {
             err = err_fail(why, ERR_PROTOCOL, "the server answered the message in a way that makes no sense");
         } else {
@@ -278,15 +276,14 @@ static enum err
 walk_newest(struct fc_session *session, struct history_walk *walk, struct err_detail *why)
 {
     struct rpc_unary call;
+    const Fc__Chat__V1__HistoryResponse *response = NULL;
     Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
     request.room = lend_text(walk->room);
     request.limit = page_limit(walk->remaining);
     request.newest = true;
     start_call(session, &call);
-    fc__chat__v1__chat__history(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_history(&call, &request, &response), why);
     if (err == ERR_OK) {
-        const Fc__Chat__V1__HistoryResponse *response = rpc_unary_response(&call);
         uint64_t wanted = walk->remaining < response->head_seq ? walk->remaining : response->head_seq;
         walk->head_seq = response->head_seq;
         walk->last_seq = response->head_seq - wanted;
@@ -303,15 +300,14 @@ static enum err
 walk_forward(struct fc_session *session, struct history_walk *walk, struct err_detail *why)
 {
     struct rpc_unary call;
+    const Fc__Chat__V1__HistoryResponse *response = NULL;
     Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
     request.room = lend_text(walk->room);
     request.limit = page_limit(walk->remaining);
     request.after_seq = walk->last_seq;
     start_call(session, &call);
-    fc__chat__v1__chat__history(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_history(&call, &request, &response), why);
     if (err == ERR_OK) {
-        const Fc__Chat__V1__HistoryResponse *response = rpc_unary_response(&call);
         err = walk_page(response, walk, why);
         if (err == ERR_OK && response->n_messages == 0 && walk->last_seq < walk->head_seq) {
             err = err_fail(why, ERR_PROTOCOL, "the server keeps back the messages after %llu of \"%s\"",

@@ -19,6 +19,8 @@
 #include "rpc/rpc_message.h"
 #include "rpc/rpc_subscriber.h"
 
+#include "fc/chat/v1/chat.stub.h"
+
 enum {
     UNPACKED_MAX_BYTES = 32 * 1024 * 1024, // a payload in memory; a larger one is fetched instead
     // Three heartbeats without one: the connection is dead though nobody said so.
@@ -85,7 +87,7 @@ static const struct rpc_subscriber_handlers subscriber_handlers = {
 static enum err
 begin_call(struct fc_room_stream *stream, struct rpc_unary *call)
 {
-    rpc_unary_init(call, fc_session_channel(stream->session), &fc__chat__v1__chat__descriptor);
+    fc_chat_v1_chat_init(call, fc_session_channel(stream->session));
     call->is_idempotent = true;
     pthread_mutex_lock(&stream->mutex);
     if (fc_room_inbox_is_closed(&stream->inbox)) {
@@ -100,7 +102,7 @@ static enum err
 end_call(struct fc_room_stream *stream, struct rpc_unary *call)
 {
     pthread_mutex_unlock(&stream->mutex);
-    enum err err = fc_session_finish(call, &stream->cause);
+    enum err err = fc_session_explain(call, rpc_unary_wait(call), &stream->cause);
     pthread_mutex_lock(&stream->mutex);
     stream->locked.call = NULL;
     pthread_mutex_unlock(&stream->mutex);
@@ -166,10 +168,10 @@ fetch(struct fc_room_stream *stream)
         if (err != ERR_OK) {
             return err;
         }
-        fc__chat__v1__chat__history(&call.service, &request, NULL, NULL);
+        fc_chat_v1_chat_history_start(&call, &request);
         err = end_call(stream, &call);
         if (err == ERR_OK) {
-            const Fc__Chat__V1__HistoryResponse *page = rpc_unary_response(&call);
+            const Fc__Chat__V1__HistoryResponse *page = fc_chat_v1_chat_history_response(&call);
             err = deliver_page(stream, page);
             is_behind = stream->last_seq < page->head_seq;
         }
@@ -220,10 +222,10 @@ subscribe(struct fc_room_stream *stream)
         return err;
     }
     call.is_waiting_for_ready = stream->has_opened; // the first attempt tells at once that there is no server
-    fc__chat__v1__chat__subscribe(&call.service, &request, NULL, NULL);
+    fc_chat_v1_chat_subscribe_start(&call, &request);
     err = end_call(stream, &call);
     if (err == ERR_OK) {
-        const Fc__Chat__V1__SubscribeResponse *response = rpc_unary_response(&call);
+        const Fc__Chat__V1__SubscribeResponse *response = fc_chat_v1_chat_subscribe_response(&call);
         err = meet_room(stream, response->n_rooms == 1 ? response->rooms[0] : NULL);
         if (err == ERR_OK) {
             err = rpc_subscriber_new(fc_session_server_url(stream->session), fc_session_tls(stream->session),

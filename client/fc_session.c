@@ -11,7 +11,7 @@
 #include "base/random.h"
 #include "base/text.h"
 
-#include "fc/auth/v1/auth.pb-c.h"
+#include "fc/auth/v1/auth.stub.h"
 
 enum {
     PASSWORD_MAX_BYTES = 1024,
@@ -158,9 +158,8 @@ fc_session_token(const struct fc_session *session)
 }
 
 enum err
-fc_session_finish(struct rpc_unary *call, struct err_detail *why)
+fc_session_explain(const struct rpc_unary *call, enum err err, struct err_detail *why)
 {
-    enum err err = rpc_unary_wait(call);
     if (err != ERR_OK) {
         return err_fail(why, err, "%s", err_message(&call->status.detail, err));
     }
@@ -195,9 +194,8 @@ fc_session_sign_up(struct fc_session *session, const char *user_name, struct byt
         request.user_name = name;
         request.kdf = &kdf;
         request.auth_key = (ProtobufCBinaryData){.len = sizeof(key), .data = key};
-        rpc_unary_init(&call, session->channel, &fc__auth__v1__auth__descriptor);
-        fc__auth__v1__auth__sign_up(&call.service, &request, NULL, NULL);
-        err = fc_session_finish(&call, why);
+        fc_auth_v1_auth_init(&call, session->channel);
+        err = fc_session_explain(&call, fc_auth_v1_auth_sign_up(&call, &request, NULL), why);
         rpc_unary_deinit(&call);
     }
     digest_wipe(key, sizeof(key));
@@ -211,12 +209,11 @@ fetch_key(struct fc_session *session, char *user_name, struct bytes_view passwor
 {
     Fc__Auth__V1__GetLoginParametersRequest request = FC__AUTH__V1__GET_LOGIN_PARAMETERS_REQUEST__INIT;
     struct rpc_unary call;
+    const Fc__Auth__V1__GetLoginParametersResponse *response = NULL;
     request.user_name = user_name;
-    rpc_unary_init(&call, session->channel, &fc__auth__v1__auth__descriptor);
-    fc__auth__v1__auth__get_login_parameters(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    fc_auth_v1_auth_init(&call, session->channel);
+    enum err err = fc_session_explain(&call, fc_auth_v1_auth_get_login_parameters(&call, &request, &response), why);
     if (err == ERR_OK) {
-        const Fc__Auth__V1__GetLoginParametersResponse *response = rpc_unary_response(&call);
         err = check_kdf(response->kdf, why);
         if (err == ERR_OK) {
             err = derive_key(password, response->kdf, key_out, why);
@@ -276,6 +273,7 @@ fc_session_log_in(struct fc_session *session, const char *user_name, struct byte
     char device_name[DEVICE_NAME_BYTES];
     Fc__Auth__V1__LoginRequest request = FC__AUTH__V1__LOGIN_REQUEST__INIT;
     struct rpc_unary call;
+    const Fc__Auth__V1__LoginResponse *response = NULL;
     enum err err = text_check_user_name(user_name, why);
     if (err == ERR_OK) {
         err = check_password(password, why);
@@ -290,11 +288,9 @@ fc_session_log_in(struct fc_session *session, const char *user_name, struct byte
         request.user_name = name;
         request.auth_key = (ProtobufCBinaryData){.len = sizeof(key), .data = key};
         request.device_name = device_name;
-        rpc_unary_init(&call, session->channel, &fc__auth__v1__auth__descriptor);
-        fc__auth__v1__auth__login(&call.service, &request, NULL, NULL);
-        err = fc_session_finish(&call, why);
+        fc_auth_v1_auth_init(&call, session->channel);
+        err = fc_session_explain(&call, fc_auth_v1_auth_login(&call, &request, &response), why);
         if (err == ERR_OK) {
-            const Fc__Auth__V1__LoginResponse *response = rpc_unary_response(&call);
             err = use_token(session, name, response->token, why);
         }
         if (err == ERR_OK) {
@@ -311,9 +307,8 @@ fc_session_log_out(struct fc_session *session, struct err_detail *why)
 {
     Fc__Auth__V1__LogoutRequest request = FC__AUTH__V1__LOGOUT_REQUEST__INIT;
     struct rpc_unary call;
-    rpc_unary_init(&call, session->channel, &fc__auth__v1__auth__descriptor);
-    fc__auth__v1__auth__logout(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    fc_auth_v1_auth_init(&call, session->channel);
+    enum err err = fc_session_explain(&call, fc_auth_v1_auth_logout(&call, &request, NULL), why);
     rpc_unary_deinit(&call);
     if (err == ERR_OK) {
         digest_wipe(session->credential.token, sizeof(session->credential.token));
@@ -327,11 +322,10 @@ fc_session_who_am_i(struct fc_session *session, struct fc_account *out, struct e
 {
     Fc__Auth__V1__WhoAmIRequest request = FC__AUTH__V1__WHO_AM_IREQUEST__INIT;
     struct rpc_unary call;
-    rpc_unary_init(&call, session->channel, &fc__auth__v1__auth__descriptor);
-    fc__auth__v1__auth__who_am_i(&call.service, &request, NULL, NULL);
-    enum err err = fc_session_finish(&call, why);
+    const Fc__Auth__V1__WhoAmIResponse *response = NULL;
+    fc_auth_v1_auth_init(&call, session->channel);
+    enum err err = fc_session_explain(&call, fc_auth_v1_auth_who_am_i(&call, &request, &response), why);
     if (err == ERR_OK) {
-        const Fc__Auth__V1__WhoAmIResponse *response = rpc_unary_response(&call);
         err = text_check_user_name(response->user_name, NULL);
         if (err == ERR_OK) {
             *out = (struct fc_account){.is_admin = response->is_admin,

@@ -33,9 +33,9 @@ const char *fc_session_server_url(const struct fc_session *session);
 struct rpc_tls_client *fc_session_tls(const struct fc_session *session);
 const char *fc_session_token(const struct fc_session *session);
 
-// fc_session_finish ends a unary call that was started on the session's channel: waits, translates the status, and puts
-// the explanation into `why`. The caller still deinits the call.
-enum err fc_session_finish(struct rpc_unary *call, struct err_detail *why) ERR_CHECKED;
+// fc_session_explain returns `err`, with which a call has ended, and after a failure puts the explanation into `why`.
+// The caller still deinits the call.
+enum err fc_session_explain(const struct rpc_unary *call, enum err err, struct err_detail *why) ERR_CHECKED;
 
 // fc_session_sign_up makes an account. The password is 1 to 1,024 bytes; it is used to derive a key and does not leave
 // the process. Takes some 100 ms. ERR_EXISTS: the name is taken; ERR_INVALID; ERR_DENIED: sign-up is closed.

@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "client/fc_transfer_priv.h"
 
+#include "fc/filestore/v1/filestore.stub.h"
+
 enum {
     TRIES_PER_CHUNK_MAX = 5, // of a chunk that arrives damaged
     FAILURES_MAX = 10,       // lost connections in a row: some 25 s of pauses
@@ -267,7 +269,7 @@ on_call_done(struct rpc_unary *call)
 void
 fc_transfer_prepare_call(struct fc_transfer *transfer, struct rpc_unary *call, uint32_t timeout_ms)
 {
-    rpc_unary_init(call, fc_session_channel(transfer->session), &fc__filestore__v1__file_store__descriptor);
+    fc_filestore_v1_file_store_init(call, fc_session_channel(transfer->session));
     call->timeout_ms = timeout_ms;
     call->is_idempotent = true; // as all methods of the FileStore are
     call->on_done = on_call_done;

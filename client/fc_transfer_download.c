@@ -13,6 +13,8 @@
 #include "client/fc_part_priv.h"
 #include "client/fc_transfer_priv.h"
 
+#include "fc/filestore/v1/filestore.stub.h"
+
 enum {
     SEGMENT_TIMEOUT_MS = 120 * 1000, // as for an upload's chunk
     ID_HEX_BYTES = 33,               // with its NUL
@@ -72,10 +74,10 @@ stat_once(struct download *download, const char *what, uint64_t first, bool is_f
     request.file = (char *)(uintptr_t)what; // protobuf-c has no const; it is only read
     request.first_segment = first;
     fc_transfer_prepare_call(&download->transfer, &call, RPC_TIMEOUT_DEFAULT_MS);
-    fc__filestore__v1__file_store__stat(&call.service, &request, NULL, NULL);
+    fc_filestore_v1_file_store_stat_start(&call, &request);
     enum err err = fc_transfer_wait(&download->transfer, &call, why);
     if (err == ERR_OK) {
-        const Fc__Filestore__V1__StatResponse *response = rpc_unary_response(&call);
+        const Fc__Filestore__V1__StatResponse *response = fc_filestore_v1_file_store_stat_response(&call);
         struct fc_file file;
         err = fc_file_from_wire(response->file, &file, why);
         if (err == ERR_OK && is_first) {
@@ -154,7 +156,7 @@ take_segment(struct work *work)
 {
     struct fc_slot *slot = (struct fc_slot *)work;
     struct download *download = slot->transfer->owner;
-    const Fc__Filestore__V1__DownloadResponse *response = rpc_unary_response(&slot->call);
+    const Fc__Filestore__V1__DownloadResponse *response = fc_filestore_v1_file_store_download_response(&slot->call);
     struct bytes_view data = bytes_view_of(response->data.data, response->data.len);
 
     enum err err = check_segment(slot, data);
@@ -201,11 +203,11 @@ download_launch(struct fc_transfer *transfer, struct fc_slot *slot)
     request.file_id.data = download->file.id;
     request.file_id.len = sizeof(download->file.id);
     request.index = slot->index;
-    rpc_unary_init(&slot->call, fc_slot_channel(slot), &fc__filestore__v1__file_store__descriptor);
+    fc_filestore_v1_file_store_init(&slot->call, fc_slot_channel(slot));
     slot->call.timeout_ms = SEGMENT_TIMEOUT_MS;
     slot->call.on_done = on_segment;
     slot->call.context = slot;
-    fc__filestore__v1__file_store__download(&slot->call.service, &request, NULL, NULL);
+    fc_filestore_v1_file_store_download_start(&slot->call, &request);
 }
 
 // write_all writes to a descriptor, which may be a pipe whose reader is slow.
@@ -263,7 +265,7 @@ download_settle(struct fc_transfer *transfer, struct fc_slot *slot, struct err_d
     }
     fc_slot_keep(slot);
     while ((slot = slot_of_turn(download)) != NULL) {
-        const Fc__Filestore__V1__DownloadResponse *response = rpc_unary_response(&slot->call);
+        const Fc__Filestore__V1__DownloadResponse *response = fc_filestore_v1_file_store_download_response(&slot->call);
         enum err err = write_all(download, bytes_view_of(response->data.data, response->data.len), why);
         if (err != ERR_OK) {
             return err;

@@ -12,6 +12,8 @@
 #include "base/text.h"
 #include "client/fc_transfer_priv.h"
 
+#include "fc/filestore/v1/filestore.stub.h"
+
 enum {
     CHUNK_TIMEOUT_MS = 120 * 1000, // four chunks of 8 MiB pass in it at 0.3 MB/s; after it fewer are sent at once
     CANCEL_TIMEOUT_MS = 5 * 1000,  // somebody waits for the prompt
@@ -124,10 +126,10 @@ save(struct upload *upload, struct err_detail *why)
     }
     fc_transfer_prepare_call(&upload->transfer, &call, RPC_TIMEOUT_DEFAULT_MS);
     memcpy(call.request_id, upload->request_id, sizeof(call.request_id));
-    fc__filestore__v1__file_store__save(&call.service, &request, NULL, NULL);
+    fc_filestore_v1_file_store_save_start(&call, &request);
     enum err err = fc_transfer_wait(&upload->transfer, &call, why);
     if (err == ERR_OK) {
-        err = take_plan(upload, rpc_unary_response(&call), why);
+        err = take_plan(upload, fc_filestore_v1_file_store_save_response(&call), why);
     }
     rpc_unary_deinit(&call);
     return err;
@@ -154,7 +156,7 @@ static void
 on_chunk_answered(struct rpc_unary *call)
 {
     struct fc_slot *slot = call->context;
-    const Fc__Filestore__V1__UploadResponse *response = rpc_unary_response(call);
+    const Fc__Filestore__V1__UploadResponse *response = fc_filestore_v1_file_store_upload_response(call);
 
     enum err err = fc_transfer_error(call);
     if (err != ERR_OK) {
@@ -193,11 +195,11 @@ send_chunk(struct work *work)
     request.md5.len = sizeof(slot->md5);
     request.data.data = slot->data;
     request.data.len = slot->size;
-    rpc_unary_init(&slot->call, fc_slot_channel(slot), &fc__filestore__v1__file_store__descriptor);
+    fc_filestore_v1_file_store_init(&slot->call, fc_slot_channel(slot));
     slot->call.timeout_ms = CHUNK_TIMEOUT_MS;
     slot->call.on_done = on_chunk_answered;
     slot->call.context = slot;
-    fc__filestore__v1__file_store__upload(&slot->call.service, &request, NULL, NULL);
+    fc_filestore_v1_file_store_upload_start(&slot->call, &request);
 }
 
 static void
@@ -258,10 +260,10 @@ commit_once(struct upload *upload, struct fc_file *out, struct err_detail *why)
     request.md5.len = sizeof(upload->md5);
     fc_transfer_prepare_call(&upload->transfer, &call,
         timeout_ms < RPC_TIMEOUT_MAX_MS ? (uint32_t)timeout_ms : RPC_TIMEOUT_MAX_MS);
-    fc__filestore__v1__file_store__commit(&call.service, &request, NULL, NULL);
+    fc_filestore_v1_file_store_commit_start(&call, &request);
     enum err err = fc_transfer_wait(&upload->transfer, &call, why);
     if (err == ERR_OK) {
-        response = rpc_unary_response(&call);
+        response = fc_filestore_v1_file_store_commit_response(&call);
         err = fc_file_from_wire(response->file, out, why);
     }
     rpc_unary_deinit(&call);
@@ -303,10 +305,9 @@ cancel(struct fc_session *session, struct upload *upload)
 
     request.upload_id.data = upload->upload_id;
     request.upload_id.len = sizeof(upload->upload_id);
-    rpc_unary_init(&call, fc_session_channel(session), &fc__filestore__v1__file_store__descriptor);
+    fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
     call.timeout_ms = CANCEL_TIMEOUT_MS;
-    fc__filestore__v1__file_store__cancel(&call.service, &request, NULL, NULL);
-    enum err ignored = rpc_unary_wait(&call);
+    enum err ignored = fc_filestore_v1_file_store_cancel(&call, &request, NULL);
     (void)ignored;
     rpc_unary_deinit(&call);
 }

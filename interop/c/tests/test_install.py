@@ -56,7 +56,8 @@ class Install(FcTestCase):
     def test_every_header_stands_on_its_own(self):
         headers = self.prefix / "include/fc"
         found = sorted(path.relative_to(headers) for path in headers.rglob("*.h"))
-        self.assertIn(pathlib.Path("client/fc_session.h"), found)
+        for header in ("client/fc_session.h", "fc/chat/v1/chat.pb-c.h", "fc/chat/v1/chat.stub.h"):
+            self.assertIn(pathlib.Path(header), found)
         self.assertEqual([path for path in found if path.name.endswith("_priv.h")], [])
         source = self.prefix / "headers.c"
         for header in found:
@@ -64,10 +65,24 @@ class Install(FcTestCase):
                 source.write_text(f'#include "{header}"\nint main(void) {{ return 0; }}\n')
                 self.compile(str(source), str(self.prefix / "headers"))
 
+    def test_every_typed_call_has_what_it_calls(self):
+        headers = self.prefix / "include/fc"
+        includes = []
+        functions = []
+        for header in sorted(headers.rglob("*.stub.h")):
+            includes.append(f'#include "{header.relative_to(headers)}"\n')
+            functions += re.findall(r"^(\w+)\((?:const )?struct rpc_unary \*", header.read_text(), re.MULTILINE)
+        self.assertIn("fc_chat_v1_chat_send", functions)
+        pointers = "".join(f"(function *){name}, " for name in functions)
+        source = self.prefix / "calls.c"
+        source.write_text(f"{''.join(includes)}typedef void function(void);\nfunction *const all[] = {{{pointers}}};\n"
+                          "int main(void) { return all[0] == 0; }\n")
+        self.compile(str(source), str(self.prefix / "calls"))
+
     def test_the_library_exports_what_its_headers_declare(self):
         declared = set()
         for header in (self.prefix / "include/fc").rglob("*.h"):
-            if not header.name.endswith(".pb-c.h"):
+            if not header.name.endswith((".pb-c.h", ".stub.h")):
                 declared |= set(re.findall(r"^(?!typedef|//)\w[^;{}()]*?\b(\w+)\(", header.read_text(), re.MULTILINE))
         declared = {name for name in declared if not name.startswith("rpc_tls_server_")}  # fcd's half of rpc_tls.h
         symbols = run("nm", "-D", "--defined-only", str(self.library_folder / "libfc.so"))

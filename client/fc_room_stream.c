@@ -116,6 +116,9 @@ deliver(struct fc_room_stream *stream, const Fc__Chat__V1__Message *wire)
 {
     struct fc_message message;
     enum err err = fc_room_message_from_wire(wire, stream->room_name, &message, &stream->cause);
+    if (err == ERR_OK && memcmp(message.room_id, stream->room_id, sizeof(stream->room_id)) != 0) {
+        err = err_fail(&stream->cause, ERR_PROTOCOL, "the server sent a message of another room");
+    }
     if (err != ERR_OK) {
         return err;
     }

@@ -81,8 +81,8 @@ enum err rpc_call_watch_start(struct rpc_call_watch *watch, struct rpc_call *cal
     rpc_call_cancelled_fn *on_cancelled) ERR_CHECKED;
 
 // rpc_call_watch_claim ends it, before the call is answered. False: on_cancelled has been or is being called, and
-// answers; the caller leaves the call alone. The watch must stay where it is until on_cancelled has returned or this
-// was true.
+// answers; the caller leaves the call alone. So before on_cancelled answers, it sees to it that nobody claims any more,
+// as by stopping the timer whose expiry would. The watch must stay where it is until it has returned or this was true.
 bool rpc_call_watch_claim(struct rpc_call_watch *watch) ERR_CHECKED;
 
 // rpc_call_metadata is what the caller sent along, in order. Valid until the answer. index < count.

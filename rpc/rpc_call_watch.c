@@ -133,16 +133,17 @@ rpc_call_watch_start(struct rpc_call_watch *watch, struct rpc_call *call, rpc_ca
     if (err != ERR_OK) {
         return err;
     }
+    uint32_t id = 0;
     pthread_mutex_lock(&peer->mutex);
-    bool is_gone = atomic_load(&peer->is_closed);
-    if (!is_gone) {
+    const uint32_t *slot = slot_locked(peer, call->route, &id);
+    bool is_over = atomic_load(&peer->is_closed) || (slot != NULL && *slot == id) || rpc_call_is_late(call);
+    if (!is_over) {
         watch->is_claimed = false;
         LIST_INSERT_HEAD(&peer->locked.watches, watch, link);
     }
     pthread_mutex_unlock(&peer->mutex);
-    // A cancel or a deadline that came before the watch was in the list has found nobody to tell.
-    bool is_late = rpc_call_is_given_up(call) || rpc_call_is_late(call);
-    if (is_gone || (is_late && rpc_call_watch_claim(watch))) {
+    // From here on the call may be cancelled, answered and gone at any time, unless it never was in the list.
+    if (is_over) {
         (void)timer_stop(peer->server->timers, &watch->deadline);
         return ERR_CANCELLED;
     }

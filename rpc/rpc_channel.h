@@ -20,17 +20,17 @@
 // connected. A server that says that it shuts down gets no further calls, and answers those that it has. What makes
 // calls on one server differ from those on another, as a ticket that only one knows, is the caller's concern.
 //
-// Calls are made with protobuf-c's generated functions on a struct rpc_unary, which is a ProtobufCService:
+// Calls are made with functions that are generated for each service (chat.stub.h beside chat.pb-c.h), which say the
+// types of a method:
 //
 //     struct rpc_unary call;
-//     rpc_unary_init(&call, channel, &fc__chat__v1__chat__descriptor);
-//     fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
-//     err = rpc_unary_wait(&call);
-//     if (err == ERR_OK) {
-//         const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
-//         ...
-//     }
+//     const Fc__Chat__V1__SendResponse *response = NULL;
+//     fc_chat_v1_chat_init(&call, channel);
+//     err = fc_chat_v1_chat_send(&call, &request, &response);
+//     ...
 //     rpc_unary_deinit(&call);
+//
+// or protobuf-c's own, since a struct rpc_unary is a ProtobufCService; rpc_client_stream.h is for methods that stream.
 #ifndef RPC_CHANNEL_H
 #define RPC_CHANNEL_H
 

@@ -254,6 +254,52 @@ write_unary(struct stub *stub, const struct service_names *service, const proto_
 }
 
 static void
+write_stream(struct stub *stub, const struct service_names *service, const proto_method *method)
+{
+    char input[NAME_MAX_BYTES];
+    char output[NAME_MAX_BYTES];
+    char output_lower[NAME_MAX_BYTES];
+    char word[NAME_MAX_BYTES];
+    char name[NAME_MAX_BYTES];
+    char function[NAME_MAX_BYTES];
+    type_name(method->input_type, input);
+    type_name(method->output_type, output);
+    lower_name(method->output_type + 1, "__", output_lower); // without the '.' that it begins with
+    lower_name(method->name, "", word);
+    format_name(name, "%s_%s", service->prefix, word);
+    format_name(function, "%s_init", name);
+    add_function(stub, function);
+    write_text(stub, "static inline void\n%s(struct rpc_client_stream *stream, struct rpc_channel *channel)\n{\n",
+        function);
+    write_text(stub, "    rpc_client_stream_init(stream, channel, &%s__descriptor);\n}\n\n", output_lower);
+    format_name(function, "%s_open", name);
+    add_function(stub, function);
+    if (method->client_streaming) {
+        write_text(stub, "static inline void\n%s(struct rpc_client_stream *stream)\n{\n", function);
+        write_text(stub, "    rpc_client_stream_open(stream, \"%s/%s\");\n}\n\n", service->full, method->name);
+        format_name(function, "%s_send", name);
+        add_function(stub, function);
+        write_text(stub,
+            "ERR_CHECKED static inline enum err\n%s(struct rpc_client_stream *stream, const %s *message)\n{\n",
+            function, input);
+        write_text(stub, "    return rpc_client_stream_send(stream, &message->base);\n}\n\n");
+    } else {
+        write_text(stub, "static inline void\n%s(struct rpc_client_stream *stream, const %s *request)\n{\n", function,
+            input);
+        write_text(stub, "    rpc_client_stream_open_with(stream, \"%s/%s\", &request->base);\n}\n\n", service->full,
+            method->name);
+    }
+    format_name(function, "%s_receive", name);
+    add_function(stub, function);
+    write_text(stub,
+        "ERR_CHECKED static inline enum err\n%s(struct rpc_client_stream *stream, const %s **message_out)\n{\n",
+        function, output);
+    write_text(stub, "    const void *message = NULL;\n");
+    write_text(stub, "    enum err err = rpc_client_stream_receive(stream, &message);\n");
+    write_text(stub, "    if (err == ERR_OK) {\n        *message_out = message;\n    }\n    return err;\n}\n");
+}
+
+static void
 write_service(struct stub *stub, size_t index)
 {
     const proto_service *service = stub->file->service[index];
@@ -279,7 +325,7 @@ write_service(struct stub *stub, size_t index)
             write_unary(stub, &names, method);
             break;
         case SHAPE_STREAM:
-            write_text(stub, "// %s streams: there are no functions for it yet.\n", method->name);
+            write_stream(stub, &names, method);
             break;
         }
     }
@@ -307,9 +353,15 @@ write_head(struct stub *stub, const char *stem)
         "//                    call->status explains.\n"
         "//   METHOD_start     only starts the call: on_done or rpc_unary_wait follows. The request is no longer "
         "needed.\n"
-        "//   METHOD_response  is the response of a call that was started, after success; else NULL.\n");
+        "//   METHOD_response  is the response of a call that was started, after success; else NULL.\n"
+        "//\n"
+        "// A method that streams has functions of its own, for the streams of rpc/rpc_client_stream.h:\n"
+        "//   METHOD_init      prepares a stream, whose public fields may then be set.\n"
+        "//   METHOD_open      begins the call; with the request, if only the responses are streamed.\n"
+        "//   METHOD_send, METHOD_receive   are rpc_client_stream_send and _receive with the types of the method.\n");
     write_text(stub, "#ifndef %s\n#define %s\n\n", guard, guard);
-    write_text(stub, "#include <stddef.h>\n\n#include \"base/err.h\"\n#include \"rpc/rpc_channel.h\"\n\n");
+    write_text(stub, "#include <stddef.h>\n\n#include \"base/err.h\"\n#include \"rpc/rpc_channel.h\"\n#include "
+                     "\"rpc/rpc_client_stream.h\"\n\n");
     write_text(stub, "#include \"%s.pb-c.h\"\n", stem);
 }
 

@@ -24,7 +24,7 @@
 #include "rpc/rpc_client_stream.h"
 #include "rpc/rpc_tls.h"
 
-#include "fc/test/v1/conformance.pb-c.h"
+#include "fc/test/v1/conformance.stub.h"
 
 #define METHOD(name) "fc.test.v1.Conformance/" name
 

@@ -268,6 +268,38 @@ test_refusals(void **state)
     }
 }
 
+// ---- With the generated functions
+
+static void
+test_typed_functions(void **state)
+{
+    (void)state;
+    struct rpc_client_stream stream;
+    Fc__Test__V1__StreamRequest request = FC__TEST__V1__STREAM_REQUEST__INIT;
+    Fc__Test__V1__ConformanceData data = FC__TEST__V1__CONFORMANCE_DATA__INIT;
+    const Fc__Test__V1__ConformanceData *message = NULL;
+    const Fc__Test__V1__UploadResponse *sum = NULL;
+    request.count = 1;
+    fc_test_v1_conformance_stream_init(&stream, conformance.channel);
+    stream.call.timeout_ms = conformance_limit_ms();
+    fc_test_v1_conformance_stream_open(&stream, &request);
+    assert_int_equal(fc_test_v1_conformance_stream_receive(&stream, &message), ERR_OK);
+    assert_non_null(message);
+    assert_int_equal(fc_test_v1_conformance_stream_receive(&stream, &message), ERR_OK);
+    assert_null(message);
+    assert_int_equal(rpc_client_stream_finish(&stream), ERR_OK);
+    rpc_client_stream_deinit(&stream);
+
+    fc_test_v1_conformance_upload_init(&stream, conformance.channel);
+    stream.call.timeout_ms = conformance_limit_ms();
+    fc_test_v1_conformance_upload_open(&stream);
+    assert_int_equal(fc_test_v1_conformance_upload_send(&stream, &data), ERR_OK);
+    rpc_client_stream_end(&stream);
+    assert_int_equal(fc_test_v1_conformance_upload_receive(&stream, &sum), ERR_OK);
+    assert_int_equal(sum->messages, 1);
+    rpc_client_stream_deinit(&stream);
+}
+
 // ---- Without waiting
 
 struct events {
@@ -344,6 +376,7 @@ main(void)
         cmocka_unit_test(test_cancel_in_the_middle),
         cmocka_unit_test(test_a_stream_ends_at_its_deadline),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_typed_functions),
         cmocka_unit_test(test_events),
     };
     return conformance_run(tests, sizeof tests / sizeof tests[0]);

@@ -1,11 +1,15 @@
 """The echo servers and clients of each runtime, which the benchmarks of calls start and measure."""
 import contextlib
+import functools
 import json
+import os
 import subprocess
+import sys
 
-from figures import BUILD, RESULTS, cpu_us, machine_us, resident_kb
+from figures import BUILD, RESULTS, ROOT, cpu_us, machine_us, resident_kb
 
 GRPC = ("grpc-callback", "grpc-cq")
+GRPC_PYTHON = "grpcio==1.85.1"  # of PyPI
 WARM_UP_S = 0.5  # of the clients, before they measure
 
 
@@ -15,17 +19,64 @@ def program(runtime, role):
     return BUILD / f"bench/bench_rpc_{role}"
 
 
-def runtimes():
-    """Those that are built. fc last: every round ends with it."""
-    if program(GRPC[0], "server").exists():
-        return ["nng", *GRPC, "fc"]
-    print("gRPC is not measured: run scripts/install-deps --bench to install it.\n")
-    return ["nng", "fc"]
+@functools.cache
+def has_grpc():
+    is_built = program(GRPC[0], "server").exists()
+    if not is_built:
+        print("gRPC is not measured: run scripts/install-deps --bench to install it.\n")
+    return is_built
 
 
-def speaks(runtime, scheme):
-    """nng is left out with TLS: its package has an older TLS library of its own, not OpenSSL."""
-    return scheme == "tcp" or runtime != "nng"
+PYTHON = RESULTS / "python"  # an environment with gRPC
+MESSAGES = RESULTS / "messages"
+
+
+@functools.cache
+def has_python():
+    """Whether clients in Python can be measured: their messages are generated now."""
+    protos = [ROOT / "proto/fc/rpc/v1/rpc.proto", ROOT / "tests/proto/fc/test/v1/echo.proto"]
+    protos += [ROOT / f"proto/fc/{name}/v1/{name}.proto" for name in ("auth", "chat", "filestore")]
+    MESSAGES.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["protoc", f"-I{ROOT}/proto", f"-I{ROOT}/tests/proto", f"--python_out={MESSAGES}", *protos],
+                          capture_output=True, text=True) if not missing_modules() else None
+    if done is None or done.returncode != 0:
+        print("Clients in Python are not measured: run scripts/install-deps --bench to install what they need.\n")
+    return done is not None and done.returncode == 0
+
+
+def missing_modules():
+    return subprocess.run([sys.executable, "-c", "import google.protobuf, websocket"], capture_output=True).returncode != 0
+
+
+@functools.cache
+def has_grpc_python():
+    """Installs gRPC for Python into an environment of the benchmark's own, once."""
+    if not has_grpc():
+        return False
+    done = subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", PYTHON], capture_output=True, text=True)
+    if done.returncode == 0:
+        done = subprocess.run([PYTHON / "bin/pip", "install", "--quiet", GRPC_PYTHON], capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"gRPC in Python is not measured: pip could not install {GRPC_PYTHON}.\n")
+    return done.returncode == 0
+
+
+def runtimes(scheme="tcp"):
+    """Those that are there and speak it. fc last: every round ends with it.
+
+    http:// and https:// are for clients in Python: fc's over WebSocket, and gRPC's over its own connections.
+    nng is left out with TLS: its package has an older TLS library of its own, not OpenSSL.
+    """
+    if scheme.startswith("http"):
+        return [*(["grpc-python"] if has_python() and has_grpc_python() else []), *(["fc-python"] if has_python() else [])]
+    return [*(["nng"] if scheme == "tcp" else []), *(GRPC if has_grpc() else []), "fc"]
+
+
+def server_of(runtime, scheme):
+    """The runtime of the server, and the scheme of its URL. For gRPC's client in Python it is the faster one in C++."""
+    if runtime == "grpc-python":
+        return "grpc-cq", {"http": "tcp", "https": "tls+tcp"}[scheme]
+    return runtime.removesuffix("-python"), scheme
 
 
 def certificate():
@@ -42,8 +93,9 @@ def certificate():
 class Server:
     def __init__(self, runtime, scheme):
         self.runtime = runtime
-        self.tls = [] if scheme == "tcp" else [*certificate()]
-        self.process = subprocess.Popen([program(runtime, "server"), runtime, f"{scheme}://127.0.0.1:0", *self.tls],
+        self.tls = [] if scheme in ("tcp", "http") else [*certificate()]
+        served_by, served_scheme = server_of(runtime, scheme)
+        self.process = subprocess.Popen([program(served_by, "server"), served_by, f"{served_scheme}://127.0.0.1:0", *self.tls],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().split()[1]
 
@@ -55,7 +107,11 @@ class Server:
 
     def start_client(self, connections, outstanding, seconds, payload):
         arguments = [self.runtime, self.url, connections, outstanding, seconds, payload, *self.tls[:1]]
-        return subprocess.Popen([program(self.runtime, "client"), *map(str, arguments)],
+        command, environment = [program(self.runtime, "client")], dict(os.environ)
+        if self.runtime.endswith("-python"):
+            command = [PYTHON / "bin/python" if self.runtime == "grpc-python" else sys.executable, ROOT / "bench/python_client.py"]
+            environment["PYTHONPATH"] = f"{ROOT}/interop/python:{MESSAGES}"
+        return subprocess.Popen([*command, *map(str, arguments)], env=environment,
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def load(self, connections, outstanding, seconds, payload):

@@ -26,7 +26,7 @@ def run(rounds):
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     runtimes = echo.runtimes()
-    results = {(runtime, scheme): [] for scheme in ("tcp", "tls+tcp") for runtime in runtimes if echo.speaks(runtime, scheme)}
+    results = {(runtime, scheme): [] for scheme in ("tcp", "tls+tcp") for runtime in echo.runtimes(scheme)}
     for _ in range(rounds):
         for (runtime, scheme), list_of in results.items():
             list_of.append(measure(runtime, scheme))

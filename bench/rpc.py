@@ -1,4 +1,4 @@
-"""Echo calls: fc's runtime against gRPC C++ and against nng's own REQ and REP sockets."""
+"""Echo calls: fc's runtime against gRPC, in C++ and in Python, and against nng's own REQ and REP sockets."""
 import collections
 import pathlib
 import shutil
@@ -14,6 +14,9 @@ Case = collections.namedtuple("Case", "payload connections outstanding scheme", 
 CASES = [Case(payload, 1, outstanding) for payload in (SMALL, LARGE) for outstanding in (1, 32, 256)]
 CASES += [Case(SMALL, 100, 1), Case(SMALL, 100, 32)]
 CASES += [Case(payload, 1, outstanding, "tls+tcp") for payload in (SMALL, LARGE) for outstanding in (1, 32, 256)]
+CASES += [Case(SMALL, 100, 1, "tls+tcp"), Case(SMALL, 100, 32, "tls+tcp")]
+# Clients in Python.
+CASES += [Case(payload, 1, outstanding, scheme) for scheme in ("http", "https") for payload, outstanding in ((SMALL, 1), (SMALL, 32), (LARGE, 1))]
 
 
 def size_of(payload):
@@ -22,7 +25,7 @@ def size_of(payload):
 
 def name_of(case):
     connections = "" if case.connections == 1 else f"{case.connections} connections x "
-    tls = "" if case.scheme == "tcp" else " with TLS"
+    tls = "" if case.scheme in ("tcp", "http") else " with TLS"
     return f"{size_of(case.payload)}, {connections}{case.outstanding}{tls}"
 
 
@@ -42,8 +45,9 @@ def figures_row(case, runtime, results):
 
 
 def ratio_row(case, peer, results):
-    cells = [spread(ratios(results, "calls_per_s", "fc", peer), 2)]
-    cells += [median(ratios(results, key, "fc", peer), 2) for key in ("p50_us", "p99_us", "server_cpu_us", "client_cpu_us", "server_kb")]
+    ours = "fc-python" if "fc-python" in results else "fc"
+    cells = [spread(ratios(results, "calls_per_s", ours, peer), 2)]
+    cells += [median(ratios(results, key, ours, peer), 2) for key in ("p50_us", "p99_us", "server_cpu_us", "client_cpu_us", "server_kb")]
     return [name_of(case), peer, *cells]
 
 
@@ -80,7 +84,7 @@ plot {curves}
 def run(rounds):
     print(f"## Echo calls on loopback (medians of {rounds} rounds of {SECONDS} s)\n")
     runtimes = echo.runtimes()
-    by_case = {case: {runtime: [] for runtime in runtimes if echo.speaks(runtime, case.scheme)} for case in CASES}
+    by_case = {case: {runtime: [] for runtime in echo.runtimes(case.scheme)} for case in CASES}
     for _ in range(rounds):
         for case, results in by_case.items():
             for runtime, list_of in results.items():
@@ -88,8 +92,8 @@ def run(rounds):
 
     table(["payload, outstanding", "runtime", "calls/s", "p50 us", "p99 us", "server CPU us/call", "client CPU us/call", "server RSS MB"],
           [figures_row(case, runtime, results[runtime]) for case, results in by_case.items() for runtime in results])
-    grpc = [runtime for runtime in runtimes if runtime in echo.GRPC]
-    peers = lambda results: ([faster(grpc, results)] if grpc else []) + [runtime for runtime in results if runtime == "nng"]
+    grpc = lambda results: [runtime for runtime in results if runtime.startswith("grpc-")]
+    peers = lambda results: ([faster(grpc(results), results)] if grpc(results) else []) + [runtime for runtime in results if runtime == "nng"]
     print("fc divided by the peer: more than 1 is better for calls/s, less than 1 for the others.\n")
     table(["payload, outstanding", "peer", "calls/s", "p50", "p99", "server CPU", "client CPU", "server RSS"],
           [ratio_row(case, peer, results) for case, results in by_case.items() for peer in peers(results)])

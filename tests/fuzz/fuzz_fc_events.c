@@ -187,9 +187,8 @@ fc_session_tls(const struct fc_session *session)
 }
 
 enum err
-fc_session_finish(struct rpc_unary *call, struct err_detail *why)
+fc_session_explain(const struct rpc_unary *call, enum err err, struct err_detail *why)
 {
-    const enum err err = rpc_unary_wait(call);
     return err == ERR_OK ? ERR_OK : err_fail(why, err, "%s", err_message(&call->status.detail, err));
 }
 

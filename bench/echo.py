@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from figures import BUILD, RESULTS, ROOT, cpu_us, machine_us, resident_kb
+from figures import BUILD, RESULTS, ROOT, cpu_us, machine_us, own_kb, resident_kb
 
 GRPC = ("grpc-callback", "grpc-cq")
 GRPC_PYTHON = "grpcio==1.85.1"  # of PyPI
@@ -124,6 +124,7 @@ class Server:
         ours_us = server_us + result["client_cpu_us"] * calls
         result["server_cpu_us"] = server_us / calls
         result["server_kb"] = self.resident_kb()
+        result["server_own_kb"] = own_kb(self.process.pid)
         result["others_share"] = max(0, busy - busy_before - ours_us) / (time - time_before)
         return result
 

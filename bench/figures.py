@@ -62,5 +62,10 @@ def resident_kb(pid):
     return status_kb(pid, "VmRSS")
 
 
+def own_kb(pid):
+    """Resident memory that is of no file: without the pages of programs and shared libraries."""
+    return status_kb(pid, "RssAnon")
+
+
 def peak_kb(pid):
     return status_kb(pid, "VmHWM")

@@ -41,13 +41,13 @@ def faster(runtimes, results):
 def figures_row(case, runtime, results):
     each = lambda key: [result[key] for result in results]
     return [name_of(case), runtime, spread(each("calls_per_s")), median(each("p50_us")), median(each("p99_us")),
-            median(each("server_cpu_us"), 1), median(each("client_cpu_us"), 1), f"{statistics.median(each('server_kb')) / 1024:.1f}"]
+            median(each("server_cpu_us"), 1), median(each("client_cpu_us"), 1), *(f"{statistics.median(each(key)) / 1024:.1f}" for key in ("server_kb", "server_own_kb"))]
 
 
 def ratio_row(case, peer, results):
     ours = "fc-python" if "fc-python" in results else "fc"
     cells = [spread(ratios(results, "calls_per_s", ours, peer), 2)]
-    cells += [median(ratios(results, key, ours, peer), 2) for key in ("p50_us", "p99_us", "server_cpu_us", "client_cpu_us", "server_kb")]
+    cells += [median(ratios(results, key, ours, peer), 2) for key in ("p50_us", "p99_us", "server_cpu_us", "client_cpu_us", "server_kb", "server_own_kb")]
     return [name_of(case), peer, *cells]
 
 
@@ -90,12 +90,12 @@ def run(rounds):
             for runtime, list_of in results.items():
                 list_of.append(measure(runtime, case))
 
-    table(["payload, outstanding", "runtime", "calls/s", "p50 us", "p99 us", "server CPU us/call", "client CPU us/call", "server RSS MB"],
+    table(["payload, outstanding", "runtime", "calls/s", "p50 us", "p99 us", "server CPU us/call", "client CPU us/call", "server RSS MB", "its own MB"],
           [figures_row(case, runtime, results[runtime]) for case, results in by_case.items() for runtime in results])
     grpc = lambda results: [runtime for runtime in results if runtime.startswith("grpc-")]
     peers = lambda results: ([faster(grpc(results), results)] if grpc(results) else []) + [runtime for runtime in results if runtime == "nng"]
     print("fc divided by the peer: more than 1 is better for calls/s, less than 1 for the others.\n")
-    table(["payload, outstanding", "peer", "calls/s", "p50", "p99", "server CPU", "client CPU", "server RSS"],
+    table(["payload, outstanding", "peer", "calls/s", "p50", "p99", "server CPU", "client CPU", "server RSS", "its own"],
           [ratio_row(case, peer, results) for case, results in by_case.items() for peer in peers(results)])
     others = [100 * r["others_share"] for results in by_case.values() for of_runtime in results.values() for r in of_runtime]
     print(f"Other programs used {spread(others)} % of the machine while this was measured.\n")

@@ -20,7 +20,12 @@ pick_locked(struct rpc_channel *channel, uint64_t now_ms)
     if (count == 1) {
         return channel->connections->locked.state == RPC_CONNECTION_READY ? channel->connections : NULL;
     }
+    bool uses_all = channel->locked.balancer.strategy != RPC_PICK_FIRST;
     for (size_t i = 0; i < count; i++) {
+        // One that was lost, or has not been there, comes back while the others work; else it may fail as it likes.
+        if (uses_all && rpc_connection_is_due_locked(&channel->connections[i], now_ms)) {
+            (void)!rpc_connection_connect_locked(&channel->connections[i], now_ms);
+        }
         channel->locked.servers[i].cpu_permille = channel->connections[i].locked.cpu_permille;
         channel->locked.servers[i].is_ready = channel->connections[i].locked.state == RPC_CONNECTION_READY;
     }

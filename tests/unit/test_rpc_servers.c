@@ -168,6 +168,30 @@ test_all_get_calls(void **state)
 
 // A server dies with calls outstanding: those that may be are executed elsewhere, the others say so.
 static void
+test_a_server_that_comes_later_gets_calls_too(void **state)
+{
+    (void)state;
+    static const enum rpc_strategy strategies[] = {RPC_ROUND_ROBIN, RPC_RANDOM, RPC_LEAST_CPU, RPC_TWO_CHOICES};
+    for (size_t i = 0; i < sizeof strategies / sizeof strategies[0]; i++) {
+        struct server servers[2];
+        struct rpc_unary call;
+        server_start(&servers[0], false, ECHO);
+        server_bind(&servers[1], false, ECHO); // refuses
+        struct rpc_channel *channel = channel_to_all(servers, 2, strategies[i]);
+        echo_many(channel, 20);
+        server_run(&servers[1]);
+        uint64_t end_ms = clock_monotonic_ms() + wire_limit_ms(20000);
+        while (servers[1].calls == 0) {
+            assert_int_equal(echo(channel, "hello", &call), ERR_OK);
+            assert_true(clock_monotonic_ms() < end_ms);
+        }
+        rpc_channel_free(&channel);
+        server_stop(&servers[0]);
+        server_stop(&servers[1]);
+    }
+}
+
+static void
 test_a_server_dies_with_calls_outstanding(void **state)
 {
     (void)state;
@@ -245,6 +269,7 @@ main(void)
         cmocka_unit_test(test_none_can_be_reached),
         cmocka_unit_test(test_round_robin),
         cmocka_unit_test(test_all_get_calls),
+        cmocka_unit_test(test_a_server_that_comes_later_gets_calls_too),
         cmocka_unit_test(test_a_server_dies_with_calls_outstanding),
         cmocka_unit_test(test_a_server_that_drains_is_avoided),
     };

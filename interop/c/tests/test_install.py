@@ -38,7 +38,7 @@ class Install(FcTestCase):
             *self.flags("--cflags", "--libs"), env=self.env)
 
     def test_everything_is_there(self):
-        for name in ("bin/fc", "bin/fc-cli", "bin/fcd", "share/man/man1/fc.1", "share/man/man1/fc-cli.1",
+        for name in ("bin/fc", "bin/fc-cli", "bin/fcd", "bin/fc-gen", "share/man/man1/fc.1", "share/man/man1/fc-cli.1",
                      "share/man/man8/fcd.8", "share/bash-completion/completions/fc",
                      "share/bash-completion/completions/fc-cli", "share/zsh/site-functions/_fc-cli",
                      "share/fish/vendor_completions.d/fc.fish", "share/fish/vendor_completions.d/fc-cli.fish",
@@ -109,6 +109,33 @@ class Install(FcTestCase):
             refused = say(*arguments, password=password)
             self.assertEqual((refused.returncode, refused.stdout), (1, ""))
             self.assertRegex(refused.stderr, rf"\A{re.escape(hello)}: [^\n]+\n\Z")
+
+    def test_a_program_has_typed_calls_of_its_own_services(self):
+        proto = self.prefix / "tea.proto"
+        proto.write_text('syntax = "proto3"; package tea; service Tea { rpc Brew(Cup) returns (Cup); } message Cup {}')
+        run(os.environ["PROTOC_C"], f"-I{self.prefix}", f"--c_out={self.prefix}", "--include_source_info",
+            f"--descriptor_set_out={self.prefix / 'tea.pb'}", str(proto))
+        run(str(self.prefix / "bin/fc-gen"), str(self.prefix / "tea.pb"), str(self.prefix), "tea.proto", env=self.env)
+        source = self.prefix / "tea.c"
+        source.write_text("""#include "tea.pb-c.c"
+#include "tea.stub.h"
+int main(int argc, char **argv)
+{
+    struct rpc_channel *channel = NULL;
+    struct rpc_unary call;
+    Tea__Cup cup = TEA__CUP__INIT;
+    if (argc != 2 || rpc_channel_new(&(struct rpc_channel_options){.url = argv[1]}, &channel, NULL) != ERR_OK) {
+        return 1;
+    }
+    tea_tea_init(&call, channel);
+    enum err err = tea_tea_brew(&call, &cup, NULL);
+    rpc_unary_deinit(&call);
+    rpc_channel_free(&channel);
+    return err == ERR_UNIMPLEMENTED ? 0 : 1;
+}
+""")
+        self.compile(str(source), str(self.prefix / "tea"))
+        run(str(self.prefix / "tea"), self.fcd.url, env=self.env)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 // The server: listeners, services, dispatch, limits.
 //
 // What comes in is checked in this order, and refused by the first that fails: size, limits on calls in flight, frame,
-// method, the method's rule (token, largest request), deadline, message. Only then a handler runs, on one of the worker
-// threads. Workers take turns among connections, a batch from each, so that no connection with many calls
-// outstanding holds up the others.
+// method, the method's rule (token, largest request), calls a second, deadline, message. Only then a handler runs, on
+// one of the worker threads. Workers take turns among connections, a batch from each, so that no connection with many
+// calls outstanding holds up the others.
 #ifndef RPC_SERVER_H
 #define RPC_SERVER_H
 

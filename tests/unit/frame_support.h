@@ -2,6 +2,8 @@
 #ifndef TESTS_UNIT_FRAME_SUPPORT_H
 #define TESTS_UNIT_FRAME_SUPPORT_H
 
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "fake_wire.h"
@@ -12,6 +14,27 @@
 #include "fc/test/v1/conformance.pb-c.h"
 
 #define METHOD(name) "fc.test.v1.Conformance/" name
+
+static inline bool
+is_over(const struct timespec *until)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec > until->tv_sec;
+}
+
+// wait_for waits until a counter has come to a number.
+static inline void
+wait_for(const atomic_size_t *counter, size_t wanted)
+{
+    struct timespec until = limit();
+    while (atomic_load(counter) < wanted) {
+        (void)sched_yield();
+        if (is_over(&until)) {
+            fail_msg("%zu instead of %zu", atomic_load(counter), wanted);
+        }
+    }
+}
 
 struct frame {
     uint32_t id;

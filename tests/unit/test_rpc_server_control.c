@@ -1,5 +1,4 @@
 // What surrounds calls on the server: Hello, Ping, going away, cancels, metadata, calls that execute once, and rates.
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -110,24 +109,6 @@ server_new(struct rpc_server_options options)
     assert_int_equal(ERR_OK, rpc_server_new(&options, &server));
     assert_int_equal(ERR_OK, rpc_server_add_service(server, &service, rules, sizeof(rules) / sizeof(rules[0])));
     return server;
-}
-
-static bool
-is_over(const struct timespec *until)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return now.tv_sec > until->tv_sec;
-}
-
-static void
-wait_for(const atomic_size_t *counter, size_t wanted)
-{
-    struct timespec until = limit();
-    while (atomic_load(counter) != wanted) {
-        (void)sched_yield();
-        assert_false(is_over(&until));
-    }
 }
 
 static void

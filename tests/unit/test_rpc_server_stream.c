@@ -181,20 +181,6 @@ server_free(struct rpc_server **server)
 }
 
 static void
-wait_for(const atomic_size_t *counter, size_t wanted)
-{
-    struct timespec until = limit();
-    struct timespec now;
-    while (atomic_load(counter) < wanted) {
-        (void)sched_yield();
-        clock_gettime(CLOCK_REALTIME, &now);
-        if (now.tv_sec > until.tv_sec) {
-            fail_msg("%zu instead of %zu", atomic_load(counter), wanted);
-        }
-    }
-}
-
-static void
 send_data(struct wire *wire, uint32_t id, uint8_t flags, const char *text, size_t size)
 {
     Fc__Test__V1__ConformanceData data = FC__TEST__V1__CONFORMANCE_DATA__INIT;

@@ -35,7 +35,7 @@ struct rpc_client_stream;
 // stream.
 typedef void rpc_client_stream_event_fn(struct rpc_client_stream *stream);
 
-// rpc_client_stream must stay where it is until rpc_client_stream_deinit.
+// rpc_client_stream must stay where it is until rpc_client_stream_deinit, which comes before its channel is freed.
 struct rpc_client_stream {
     // Timeout for the whole stream, request id, metadata and is_waiting_for_ready may be set before the stream is
     // opened; its status and rpc_unary_metadata are there after the end. Its on_done and is_idempotent are not used.

@@ -91,7 +91,9 @@ class Transfers:
             self.start(down, name, folder / f"down{i}")
 
     def start(self, script, *arguments):
-        self.processes.append(subprocess.Popen(["sh", "-c", script, self.fc.fc, *arguments], env=self.fc.env, start_new_session=True))
+        # They stand for other machines, so they may not take the processors away from the server and from who measures it.
+        self.processes.append(subprocess.Popen(["nice", "-n", "19", "sh", "-c", script, self.fc.fc, *arguments], env=self.fc.env,
+                                               process_group=0))
 
     def stop(self):
         for process in self.processes:

@@ -181,24 +181,28 @@ check_access(const struct rpc_call *call, struct err_detail *why)
     return ERR_OK;
 }
 
+// caller_of names who makes a call: a user, or an address without its port, which each connection has another one of.
+static struct bytes_view
+caller_of(const struct rpc_call *call)
+{
+    if (call->has_identity) {
+        return bytes_view_of(call->identity.subject_id, sizeof(call->identity.subject_id));
+    }
+    const char *address = call->peer->address;
+    const char *port = strrchr(address, ':');
+    return bytes_view_of(address, port != NULL ? (size_t)(port - address) : strlen(address));
+}
+
 // check_rate says whether the caller has not made too many calls in the last seconds.
 static enum err
 check_rate(const struct rpc_call *call, struct rpc_refusal *refusal)
 {
     struct rpc_rate *rate = call->peer->server->rate;
-    const char *address = call->peer->address;
-    const char *port = strrchr(address, ':'); // each connection of an address has another one
-    struct bytes_view caller = bytes_view_of(address, port != NULL ? (size_t)(port - address) : strlen(address));
-    if (rate == NULL || call->method->access == RPC_ACCESS_ALWAYS) {
+    if (rate == NULL || call->method->access == RPC_ACCESS_ALWAYS ||
+        rpc_rate_take(rate, caller_of(call), clock_monotonic_us(), &refusal->retry_after_ms)) {
         return ERR_OK;
     }
-    if (call->has_identity) {
-        caller = bytes_view_of(call->identity.subject_id, sizeof(call->identity.subject_id));
-    }
-    return rpc_rate_take(rate, caller, clock_monotonic_us(), &refusal->retry_after_ms)
-               ? ERR_OK
-               : err_fail(&refusal->why, ERR_LIMIT, "too many calls a second; wait %" PRIu32 " ms",
-                     refusal->retry_after_ms);
+    return err_fail(&refusal->why, ERR_LIMIT, "too many calls a second; wait %" PRIu32 " ms", refusal->retry_after_ms);
 }
 
 static enum err

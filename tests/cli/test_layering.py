@@ -12,11 +12,12 @@ ALLOWED = {
     "base": ({"base"}, set()),
     "rpc": ({"base", "rpc"}, {"rpc"}),
     "rpc/stubs": (set(), {"rpc"}),  # runs before rpc/ can be built
-    "client": ({"base", "rpc", "client"}, {"rpc", "auth", "chat", "filestore"}),
+    "e2e": ({"base", "e2e"}, {"e2e"}),
+    "client": ({"base", "rpc", "e2e", "client"}, {"rpc", "auth", "chat", "e2e", "filestore"}),
     "cli": ({"base", "rpc", "client", "cli"}, set()),
     "services/store": ({"base", "services/store"}, set()),
     **{
-        f"services/{name}": ({"base", "rpc", "services/store", f"services/{name}"}, {"rpc", name})
+        f"services/{name}": ({"base", "rpc", "e2e", "services/store", f"services/{name}"}, {"rpc", "e2e", name})
         for name in SERVICES
     },
     "services/daemon": ({"base", "rpc", "services/store", "services/daemon"} | {f"services/{name}" for name in SERVICES},
@@ -66,7 +67,7 @@ class Layering(unittest.TestCase):
                 self.assertEqual(complaints(folder), [])
 
     def test_every_folder_with_sources_has_a_rule(self):
-        folders = {str(path.parent.relative_to(ROOT)) for part in ("base", "rpc", "client", "cli", "services")
+        folders = {str(path.parent.relative_to(ROOT)) for part in ("base", "rpc", "e2e", "client", "cli", "services")
                    for path in (ROOT / part).rglob("*.[ch]")}
         self.assertEqual(folders - set(ALLOWED), set())
         self.assertIn("base", folders)

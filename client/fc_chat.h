@@ -1,7 +1,7 @@
 // Rooms as their members use them, plain and encrypted alike: over fc_room.h's calls, with the local store, the own
 // keys, and an outbox. What can be read is read from the local store, so it works while the server is away.
 //
-// Blocking functions; any thread may call them, one runs at a time.
+// Blocking functions; any thread may call them, one runs at a time. Callbacks may not call the same chat.
 #ifndef CLIENT_FC_CHAT_H
 #define CLIENT_FC_CHAT_H
 
@@ -139,6 +139,20 @@ enum err fc_chat_each_link(struct fc_chat *chat, const char *room,
 
 // --- Messages ---------------------------------------------------------------------------------------------------------
 
+// What a message of an encrypted room says of the file that it announces.
+struct fc_chat_file {
+    const char *name;
+    uint64_t sealed_size_bytes;
+    uint8_t sealed_md5[16];
+    uint8_t secret[32]; // and the rest of fc.e2e.v1.FileKey
+    uint8_t salt[24];
+    uint8_t commitment[32];
+    uint8_t seal_id[16];
+    uint8_t sealed_sha256[32];
+    uint32_t segment_plain_bytes;
+    uint64_t plain_size_bytes;
+};
+
 // What is to be sent. Zeroed but for text: a text.
 struct fc_chat_draft {
     enum fc_message_type type;
@@ -146,13 +160,14 @@ struct fc_chat_draft {
     uint64_t target_seq;   // of an edit, deletion or reaction
     uint64_t reply_to_seq; // 0: no reply
     const char *topic;     // NULL: none
-    const uint8_t *file_id; // 16 bytes: announces it; or NULL
-    const struct fc_chat_file *file; // encrypted rooms: what receivers need to know of it
+    const uint8_t *file_id; // 16 bytes: announces a file that was shared with the room; or NULL
+    // Encrypted rooms: what receivers need to know of the file.
+    const struct fc_chat_file *file;
 };
 
 // fc_chat_send returns when the message is on the server's disk. It is written to the outbox first, so that it is sent
 // once even when this process dies. Mentions are the "@name"s in the text.
-// ERR_UNAVAILABLE: it stays in the outbox, and goes with the next call that reaches the server.
+// ERR_QUEUED: it stays in the outbox, and goes with the next send or flush that reaches the server.
 enum err fc_chat_send(struct fc_chat *chat, const char *room, const struct fc_chat_draft *draft, struct fc_sent *out,
     struct err_detail *why) ERR_CHECKED;
 

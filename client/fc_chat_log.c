@@ -365,16 +365,20 @@ match_hash(void *context, const struct fc_store_entry *kept)
 }
 
 enum err
-fc_chat_log_has(struct fc_chat *chat, const struct fc_chat_place *place, struct bytes_view hash, bool *has_out,
+fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash, bool *has_out,
     struct err_detail *why)
 {
     struct log_search search = {.wanted = hash};
     const Fc__E2e__V1__RoomState *state = place->state.state;
-    if (state != NULL && bytes_view_equal(bytes_view_of(state->head_hash.data, state->head_hash.len), hash)) {
+    if ((state != NULL && bytes_view_equal(bytes_view_of(state->head_hash.data, state->head_hash.len), hash)) ||
+        bytes_view_equal(bytes_view_of(place->known_head, sizeof(place->known_head)), hash)) {
         *has_out = true;
         return ERR_OK;
     }
     enum err err = fc_store_room_entries(chat->store, place->row.room_id, 0, match_hash, &search, why);
+    if (err == ERR_OK && search.is_found) {
+        memcpy(place->known_head, hash.data, sizeof(place->known_head));
+    }
     *has_out = search.is_found;
     return err;
 }

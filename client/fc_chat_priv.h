@@ -35,6 +35,7 @@ struct fc_chat_place {
     // chains[seq % FC_CHAT_CHAINS_KEPT] is the chain after message seq, for chain_first <= seq <= row.synced_seq.
     uint8_t (*chains)[E2E_HASH_BYTES];
     uint64_t chain_first;
+    uint8_t known_head[E2E_HASH_BYTES]; // the hash that was last found in the log, which the next message names too
     UT_hash_handle hh; // by row.room_id
 };
 
@@ -96,7 +97,7 @@ enum err fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, str
 enum err fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
     uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why) ERR_CHECKED;
 // fc_chat_log_has says whether an entry with this hash is in the log, and whether a user has ever been a member.
-enum err fc_chat_log_has(struct fc_chat *chat, const struct fc_chat_place *place, struct bytes_view hash,
+enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash,
     bool *has_out, struct err_detail *why) ERR_CHECKED;
 enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place,
     const uint8_t user_id[E2E_ID_BYTES], bool *names_out, struct err_detail *why) ERR_CHECKED;

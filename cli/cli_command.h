@@ -46,7 +46,7 @@ struct cli_command {
     const char *synopsis; // what follows the name
     const char *summary;  // a line without a full stop
     const char *details;  // paragraphs of lines up to 80 columns, each ended by a newline; or NULL
-    uint32_t options;     // CLI_ALLOWS() of each, beside the global ones
+    uint64_t options;     // CLI_ALLOWS() of each, beside the global ones
     unsigned arguments_min;
     unsigned arguments_max;
     enum cli_argument argument;

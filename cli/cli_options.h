@@ -38,7 +38,7 @@ enum cli_option {
         CLI_OPTION_NUMBER_OF
 };
 
-#define CLI_ALLOWS(option) (UINT32_C(1) << (option))
+#define CLI_ALLOWS(option) (UINT64_C(1) << (option))
 
 // What every command takes.
 #define CLI_ALLOWS_ALWAYS                                                                                              \
@@ -57,7 +57,7 @@ extern const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF];
 
 // cli_options is what was given. Values are borrowed from argv.
 struct cli_options {
-    uint32_t given; // CLI_ALLOWS() of each
+    uint64_t given; // CLI_ALLOWS() of each
     const char *values[CLI_OPTION_NUMBER_OF];
 };
 

@@ -101,7 +101,7 @@ check_words(const struct cli *cli, struct err_detail *why)
 {
     const struct cli_command *command = cli->command;
     for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
-        uint32_t bit = CLI_ALLOWS(i);
+        uint64_t bit = CLI_ALLOWS(i);
         if ((cli->options.given & bit) != 0 && ((command->options | CLI_ALLOWS_ALWAYS) & bit) == 0) {
             return err_fail(why, ERR_INVALID, "there is no option --%s here", cli_option_rows[i].name);
         }

@@ -8,9 +8,7 @@
 
 #define HASH_NONFATAL_OOM 1
 
-#include "base/digest.h"
 #include "client/fc_chat_priv.h"
-#include "client/fc_identity.h"
 
 #include "fc/chat/v1/chat.stub.h"
 
@@ -55,54 +53,44 @@ fc_chat_start_call(struct fc_chat *chat, struct rpc_unary *call)
     call->timeout_ms = CALL_TIMEOUT_MS;
 }
 
-// find_user_name asks whose login it is when only a token is known.
-static enum err
-find_user_name(struct fc_chat *chat, struct err_detail *why)
-{
-    struct fc_account account;
-    if (chat->credential.user_name[0] != '\0') {
-        return ERR_OK;
-    }
-    enum err err = fc_session_who_am_i(chat->session, &account, why);
-    if (err == ERR_OK) {
-        memcpy(chat->credential.user_name, account.user_name, sizeof(account.user_name));
-    }
-    return err;
-}
-
 enum err
-fc_chat_open(const struct fc_chat_options *options, struct fc_chat **out, struct err_detail *why)
+fc_chat_lend(struct fc_identity *identity, struct fc_chat **out)
 {
     struct fc_chat *chat = calloc(1, sizeof(*chat));
     if (chat == NULL) {
         return ERR_NO_MEMORY;
     }
-    chat->options = *options;
-    chat->session = options->session;
-    chat->credential = *options->credential;
     // With default attributes it cannot fail on Linux.
     pthread_mutex_init(&chat->mutex, NULL);
-    enum err err = find_user_name(chat, why);
-    if (err == ERR_OK) {
-        err = fc_store_open(chat->credential.server_url, chat->credential.user_name, &chat->store, why);
-        // The rights of a file here have nothing to do with what the server allows.
-        err = err == ERR_DENIED ? ERR_PRECONDITION : err;
+    chat->identity = identity;
+    chat->is_identity_lent = true;
+    chat->session = identity->session;
+    chat->store = identity->store;
+    chat->options.warn = identity->options.warn;
+    chat->options.context = identity->options.context;
+    *out = chat;
+    return ERR_OK;
+}
+
+enum err
+fc_chat_open(struct fc_session *session, const struct fc_chat_options *options, struct fc_chat **out,
+    struct err_detail *why)
+{
+    struct fc_identity_options identity_options = {0};
+    struct fc_identity *identity = NULL;
+    if (options != NULL) {
+        identity_options.warn = options->warn;
+        identity_options.context = options->context;
     }
+    enum err err = fc_identity_open(session, &identity_options, &identity, why);
     if (err == ERR_OK) {
-        const struct fc_identity_options identity = {
-            .session = chat->session,
-            .store = chat->store,
-            .user_name = chat->credential.user_name,
-            .warn = options->warn,
-            .context = options->context,
-        };
-        err = fc_identity_open(&identity, &chat->identity, why);
+        err = fc_chat_lend(identity, out);
     }
     if (err != ERR_OK) {
-        fc_chat_close(&chat);
+        fc_identity_close(&identity);
         return err;
     }
-    *out = chat;
+    (*out)->is_identity_lent = false;
     return ERR_OK;
 }
 
@@ -128,10 +116,19 @@ fc_chat_close(struct fc_chat **chat)
         HASH_DEL(self->places, place);
         free_place(place);
     }
-    fc_identity_close(&self->identity);
-    fc_store_close(&self->store);
+    struct fc_chat_user_kept *user;
+    struct fc_chat_user_kept *next_user;
+    HASH_ITER(hh, self->users, user, next_user)
+    {
+        HASH_DEL(self->users, user);
+        e2e_user_deinit(&user->user);
+        free(user);
+    }
+    e2e_user_deinit(&self->earlier);
+    if (!self->is_identity_lent) {
+        fc_identity_close(&self->identity);
+    }
     pthread_mutex_destroy(&self->mutex);
-    digest_wipe(self, sizeof(*self));
     free(self);
     *chat = NULL;
 }

@@ -21,15 +21,15 @@ struct fc_chat;
 typedef void fc_chat_warn_fn(void *context, const char *warning);
 
 struct fc_chat_options {
-    struct fc_session *session; // outlives the chat
-    const struct fc_credential *credential;
     fc_chat_warn_fn *warn; // may be NULL
     void *context;
 };
 
-// fc_chat_open opens the account's local store and its keys. Asks the server for nothing.
+// fc_chat_open opens the local store and the keys of the session's account; the session outlives it. Asks the server for
+// nothing, but whose token it is where only that is known. options may be NULL.
 // ERR_PRECONDITION: others could read the store; `why` says how to mend it.
-enum err fc_chat_open(const struct fc_chat_options *options, struct fc_chat **out, struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_open(struct fc_session *session, const struct fc_chat_options *options, struct fc_chat **out,
+    struct err_detail *why) ERR_CHECKED;
 void fc_chat_close(struct fc_chat **chat);
 
 // --- Rooms ----------------------------------------------------------------------------------------------------------
@@ -245,9 +245,5 @@ struct fc_chat_audit {
 // each signature, against what the local store remembers. ERR_UNTRUSTED names the first thing that is wrong.
 enum err fc_chat_audit(struct fc_chat *chat, const char *room, struct fc_chat_audit *out,
     struct err_detail *why) ERR_CHECKED;
-
-// fc_chat_adopt_device gives the keys of all encrypted rooms to a device of one's own that was added to the chain.
-// count_out: rooms.
-enum err fc_chat_adopt_devices(struct fc_chat *chat, size_t *count_out, struct err_detail *why) ERR_CHECKED;
 
 #endif

@@ -97,11 +97,27 @@ keep_secret(struct fc_chat *chat, const struct fc_chat_place *place, const struc
     return fc_store_epoch_put(chat->store, place->row.room_id, row->epoch, secret, why);
 }
 
-static bool
-is_for(const Fc__E2e__V1__Wrap *wrap, const struct e2e_keys *keys)
+// open_wrap keeps the secret of a wrap that is for these keys. Ids of devices are their users' choice, so that one that
+// cannot be opened may be another's.
+static enum err
+open_wrap(struct fc_chat *chat, const struct fc_chat_place *place, const struct epoch_row *row,
+    const Fc__E2e__V1__RoomEntry *entry, const Fc__E2e__V1__Wrap *wrap, const struct e2e_keys *keys,
+    struct err_detail *why)
 {
-    return keys != NULL && wrap->device_id.len == E2E_ID_BYTES &&
-           memcmp(wrap->device_id.data, keys->id, E2E_ID_BYTES) == 0;
+    uint8_t secret[E2E_SECRET_BYTES];
+    if (keys == NULL || row == NULL || wrap->device_id.len != E2E_ID_BYTES ||
+        memcmp(wrap->device_id.data, keys->id, E2E_ID_BYTES) != 0) {
+        return ERR_OK;
+    }
+    enum err err = e2e_epoch_unwrap(keys->box_private, place->row.room_id, wrap->epoch,
+        bytes_view_of(entry->prev_hash.data, entry->prev_hash.len), keys->id,
+        bytes_view_of(wrap->enc.data, wrap->enc.len), bytes_view_of(wrap->ciphertext.data, wrap->ciphertext.len),
+        secret);
+    if (err == ERR_OK) {
+        err = keep_secret(chat, place, row, secret, why);
+    }
+    digest_wipe(secret, sizeof(secret));
+    return err == ERR_CORRUPT ? ERR_OK : err;
 }
 
 // unwrap keeps the secrets that an entry has for us.
@@ -109,35 +125,17 @@ static enum err
 unwrap(struct fc_chat *chat, const struct fc_chat_place *place, const struct epoch_table *table,
     const Fc__E2e__V1__RoomEntry *entry, struct err_detail *why)
 {
-    const struct fc_store_keys *own = NULL;
-    enum err err = fc_chat_own_keys(chat, &own, NULL);
-    const struct e2e_keys *device = err == ERR_OK ? &own->device : NULL;
-    if (err != ERR_OK && err != ERR_NO_KEY) {
-        return err;
-    }
-    err = ERR_OK;
-    for (size_t i = 0; i < entry->n_wraps && err == ERR_OK; i++) {
-        const Fc__E2e__V1__Wrap *wrap = entry->wraps[i];
-        const struct e2e_keys *keys = is_for(wrap, device)               ? device
-                                      : is_for(wrap, chat->further_keys) ? chat->further_keys
-                                                                         : NULL;
-        const struct epoch_row *row = find_epoch(table, wrap->epoch);
-        uint8_t secret[E2E_SECRET_BYTES];
-        if (keys == NULL || row == NULL) {
-            continue;
+    const struct e2e_keys *keys[] = {
+        fc_identity_device(chat->identity),
+        fc_identity_recovery_keys(chat->identity),
+        chat->further_keys,
+    };
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < entry->n_wraps; i++) {
+        const struct epoch_row *row = find_epoch(table, entry->wraps[i]->epoch);
+        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]) && err == ERR_OK; k++) {
+            err = open_wrap(chat, place, row, entry, entry->wraps[i], keys[k], why);
         }
-        err = e2e_epoch_unwrap(keys->box_private, place->row.room_id, wrap->epoch,
-            bytes_view_of(entry->prev_hash.data, entry->prev_hash.len), keys->id,
-            bytes_view_of(wrap->enc.data, wrap->enc.len), bytes_view_of(wrap->ciphertext.data, wrap->ciphertext.len),
-            secret);
-        if (err == ERR_OK) {
-            err = keep_secret(chat, place, row, secret, why);
-        } else if (err == ERR_CORRUPT) {
-            fc_chat_warn(chat, "a key of \"%s\" (epoch %llu) that was meant for this device cannot be opened",
-                place->row.name, (unsigned long long)wrap->epoch);
-            err = ERR_OK;
-        }
-        digest_wipe(secret, sizeof(secret));
     }
     return err;
 }
@@ -324,12 +322,13 @@ fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_d
         return err;
     }
     uint64_t after = place->state.state == NULL ? 0 : place->state.state->seq;
-    if (after == before && chat->further_keys == NULL) {
+    bool has_more_keys = chat->further_keys != NULL || fc_identity_recovery_keys(chat->identity) != NULL;
+    if (after == before && !has_more_keys) {
         return ERR_OK;
     }
     place->row.log_seq = after;
-    err = learn(chat, place, chat->further_keys != NULL ? 0 : before, why);
-    if (err == ERR_OK && place->state.state != NULL && place->state.state->epoch != epoch_before) {
+    err = learn(chat, place, has_more_keys ? 0 : before, why);
+    if (err == ERR_OK && (has_more_keys || (place->state.state != NULL && place->state.state->epoch != epoch_before))) {
         err = fc_chat_open_waiting(chat, place, why);
     }
     return err;

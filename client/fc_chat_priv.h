@@ -9,6 +9,7 @@
 #include <uthash.h>
 
 #include "client/fc_chat.h"
+#include "client/fc_identity_priv.h"
 #include "client/fc_room_priv.h"
 #include "client/fc_store_messages_priv.h"
 #include "client/fc_store_priv.h"
@@ -39,21 +40,31 @@ struct fc_chat_place {
     UT_hash_handle hh; // by row.room_id
 };
 
+// fc_chat_user_kept is somebody's chain in memory while a chat is open.
+struct fc_chat_user_kept {
+    uint8_t id[E2E_ID_BYTES];
+    struct e2e_user user;
+    UT_hash_handle hh; // by id
+};
+
 struct fc_chat {
     struct fc_chat_options options;
     struct fc_session *session;
-    struct fc_store *store;
     struct fc_identity *identity;
-    struct fc_credential credential; // with the user's name
+    bool is_identity_lent;
+    struct fc_store *store; // the identity's
     pthread_mutex_t mutex;
-    struct fc_chat_place *places; // hash table
-    // For as long as a device is being taken in by the recovery key, or a room entered by a link: further keys that wraps
-    // may be for. NULL: none.
+    struct fc_chat_place *places;    // hash table
+    struct fc_chat_user_kept *users; // hash table
+    struct e2e_user earlier;         // lent by fc_chat_find_head: a chain as it was before a reset
+    // While a room is entered by a link: further keys that wraps may be for. NULL: none.
     const struct e2e_keys *further_keys;
 };
 
 // --- fc_chat.c
 
+// fc_chat_lend opens a chat on an identity that stays the caller's.
+enum err fc_chat_lend(struct fc_identity *identity, struct fc_chat **out) ERR_CHECKED;
 void fc_chat_lock(struct fc_chat *chat);
 void fc_chat_unlock(struct fc_chat *chat);
 void fc_chat_warn(struct fc_chat *chat, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -76,14 +87,19 @@ void fc_chat_describe(const struct fc_chat_place *place, struct fc_room *out);
 
 // --- fc_chat_users.c: people, and one's own keys
 
-// fc_chat_own_keys fails with ERR_NO_KEY when this machine has none.
-enum err fc_chat_own_keys(struct fc_chat *chat, const struct fc_store_keys **out, struct err_detail *why) ERR_CHECKED;
+// fc_chat_own_device gives the keys of this device. ERR_NO_KEY: it has none, or does not speak for the account (any
+// more). fc_chat_own_id is the account's user.
+enum err fc_chat_own_device(struct fc_chat *chat, const struct e2e_keys **out, struct err_detail *why) ERR_CHECKED;
+const uint8_t *fc_chat_own_id(const struct fc_chat *chat);
 // fc_chat_user_named asks the server for the newest chain. ERR_NOT_FOUND: no such user; ERR_NO_KEY: has no keys yet.
 enum err fc_chat_user_named(struct fc_chat *chat, const char *name, const struct e2e_user **out,
     struct err_detail *why) ERR_CHECKED;
 // fc_chat_user takes the chain as it is here if it reaches min_seq, else asks.
 enum err fc_chat_user(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES], uint64_t min_seq,
     const struct e2e_user **out, struct err_detail *why) ERR_CHECKED;
+// fc_chat_users_sync asks for what is new on the chains of many at once.
+enum err fc_chat_users_sync(struct fc_chat *chat, const uint8_t *const *user_ids, size_t count,
+    struct err_detail *why) ERR_CHECKED;
 // fc_chat_find_head is an e2e_find_user_fn with the chat as its context.
 enum err fc_chat_find_head(void *chat, const Fc__E2e__V1__UserHead *head, const struct e2e_user **out,
     struct err_detail *why);

@@ -168,8 +168,8 @@ make_plain_request(struct fc_chat_place *place, const struct written *written, s
 
 // fill_header says what the sender has seen, by which others notice when they are shown something else.
 static void
-fill_header(struct fc_chat_place *place, const struct fc_store_keys *own, const uint8_t message_id[E2E_ID_BYTES],
-    Fc__E2e__V1__Header *header)
+fill_header(const struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_keys *device,
+    const uint8_t message_id[E2E_ID_BYTES], Fc__E2e__V1__Header *header)
 {
     const Fc__E2e__V1__RoomState *state = place->state.state;
     uint64_t seen_seq = place->row.synced_seq;
@@ -177,8 +177,8 @@ fill_header(struct fc_chat_place *place, const struct fc_store_keys *own, const 
     header->suite = E2E_SUITE;
     header->room_id = lend(place->row.room_id, E2E_ID_BYTES);
     header->epoch = state->epoch;
-    header->user_id = lend(own->user_id, E2E_ID_BYTES);
-    header->device_id = lend(own->device.id, E2E_ID_BYTES);
+    header->user_id = lend(fc_chat_own_id(chat), E2E_ID_BYTES);
+    header->device_id = lend(device->id, E2E_ID_BYTES);
     header->message_id = lend(message_id, E2E_ID_BYTES);
     header->created_at_ms = clock_unix_ms();
     header->log_head = state->head_hash;
@@ -196,22 +196,22 @@ seal_request(struct fc_chat *chat, struct fc_chat_place *place, const uint8_t me
 {
     Fc__E2e__V1__Header header;
     Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
-    const struct fc_store_keys *own = NULL;
+    const struct e2e_keys *device = NULL;
     uint8_t secret[E2E_SECRET_BYTES];
     struct bytes sealed = {0};
-    enum err err = fc_chat_own_keys(chat, &own, why);
+    enum err err = fc_chat_own_device(chat, &device, why);
     if (err == ERR_OK) {
         err = fc_chat_epoch_secret(chat, place, place->state.state->epoch, secret, why);
     }
     if (err != ERR_OK) {
         return err;
     }
-    fill_header(place, own, message_id, &header);
+    fill_header(chat, place, device, message_id, &header);
     if (deleted_seq > 0) {
         header.type = FC__E2E__V1__TYPE__DELETE;
         header.target_seq = deleted_seq;
     }
-    err = e2e_message_seal(&header, secret, own->device.sign_private, content, &sealed);
+    err = e2e_message_seal(&header, secret, device->sign_private, content, &sealed);
     digest_wipe(secret, sizeof(secret));
     if (err == ERR_TOO_BIG) {
         err = err_fail(why, err, "the message is too long; send it as a file with fc upload");

@@ -2,6 +2,7 @@
 #ifndef CLIENT_FC_STORE_DB_PRIV_H
 #define CLIENT_FC_STORE_DB_PRIV_H
 
+#include "client/fc_store_messages_priv.h"
 #include "client/fc_store_priv.h"
 #include "db/db.h"
 
@@ -50,5 +51,22 @@ enum err fc_store_check_number(uint64_t number, struct err_detail *why) ERR_CHEC
 // fc_store_room_row finds the row of a room. ERR_NOT_FOUND.
 enum err fc_store_room_row(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES], int64_t *row_out,
     struct err_detail *why) ERR_CHECKED;
+
+// The columns of a message, of `message m JOIN room r`, for fc_store_read_message; their first is the row id.
+#define FC_STORE_MESSAGE_COLUMNS                                                                                       \
+    "m.id, r.room_id, m.seq, m.message_id, m.sender_id, m.sender_name, m.device_id, m.sent_ms, m.type, m.text, "       \
+    "m.target_seq, m.reply_to_seq, m.topic, m.mentions, m.file, m.file_name, m.edited_ms, m.is_deleted, m.is_void, "   \
+    "m.unread, m.sealed"
+
+// fc_store_each_message calls fn for the rows of a query, which it starts and ends. last_id_out (may be NULL) gets the
+// row id of the last one, if there was one.
+enum err fc_store_each_message(struct fc_store *store, const char *sql, const struct db_value *args, size_t arg_count,
+    fc_store_message_fn *fn, void *context, int64_t *last_id_out, struct err_detail *why) ERR_CHECKED;
+
+// fc_store_time_id is the smallest row id of messages sent at a time.
+int64_t fc_store_time_id(int64_t sent_ms);
+
+// fc_store_limit is a number of rows as a value; 0: all.
+struct db_value fc_store_limit(uint64_t limit);
 
 #endif

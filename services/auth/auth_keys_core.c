@@ -109,7 +109,7 @@ apply(struct e2e_user *user, const struct auth_account *author, struct bytes_vie
         return err_fail(why, ERR_INVALID, "the entry is not signed by the identity key that holds after it");
     }
     if (err != ERR_OK) {
-        return err_fail(why, err, "%s", err_message(why, err));
+        return err; // explained
     }
     if (strcmp(user->name, author->user_name) != 0) {
         return err_fail(why, ERR_INVALID, "the entry is about \"%s\", and this account is called \"%s\"", user->name,

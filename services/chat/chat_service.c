@@ -106,66 +106,6 @@ list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListRoomsReq
     free(query.rooms);
 }
 
-struct history_query {
-    const uint8_t *user_id;
-    const Fc__Chat__V1__HistoryRequest *request;
-    struct chat_history page;
-    struct err_detail why;
-};
-
-static enum err
-read_history(struct store_tx *tx, void *context)
-{
-    struct history_query *query = context;
-    const Fc__Chat__V1__HistoryRequest *request = query->request;
-    return chat_messages_history(tx, query->user_id, request->room, request->after_seq, request->limit, request->newest,
-        &query->page, &query->why);
-}
-
-// One message of a reply, with what belongs to it.
-struct history_entry {
-    Fc__Chat__V1__Message message;
-    Fc__Chat__V1__FileAnnouncement file;
-};
-
-static enum err
-reply_history(struct chat_history *page, Fc__Chat__V1__HistoryResponse_Closure reply, struct rpc_call *call)
-{
-    Fc__Chat__V1__HistoryResponse response = FC__CHAT__V1__HISTORY_RESPONSE__INIT;
-    struct history_entry *entries = calloc(page->count + 1, sizeof(*entries));
-    response.messages = calloc(page->count + 1, sizeof(void *));
-    enum err err = entries == NULL || response.messages == NULL ? ERR_NO_MEMORY : ERR_OK;
-    if (err == ERR_OK) {
-        for (size_t i = 0; i < page->count; i++) {
-            chat_wire_message(&page->messages[i], &entries[i].message, &entries[i].file);
-            response.messages[i] = &entries[i].message;
-        }
-        response.n_messages = page->count;
-        response.room_id = (ProtobufCBinaryData){.len = CHAT_ID_BYTES, .data = page->room.id};
-        response.head_seq = page->room.head_seq;
-        reply(&response, call);
-    }
-    free(response.messages);
-    free(entries);
-    return err;
-}
-
-static void
-history(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__HistoryRequest *request,
-    Fc__Chat__V1__HistoryResponse_Closure reply, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    struct history_query query = {.user_id = rpc_call_identity(call)->subject_id, .request = request};
-    enum err err = store_read(chat_of(service)->store, read_history, &query);
-    if (err == ERR_OK) {
-        err = reply_history(&query.page, reply, call);
-    }
-    if (err != ERR_OK) {
-        chat_fail(call, err, &query.why);
-    }
-    chat_history_deinit(&query.page);
-}
-
 struct subscribe_query {
     const uint8_t *user_id;
     char **names;
@@ -258,10 +198,23 @@ subscribe(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SubscribeRequ
 static const struct rpc_method_rule rules[] = {
     {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN},
     {.method = "ListRooms", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetRoom", .access = RPC_ACCESS_TOKEN},
     {.method = "Join", .access = RPC_ACCESS_TOKEN},
     {.method = "Leave", .access = RPC_ACCESS_TOKEN},
+    {.method = "Amend", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetLog", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetLink", .access = RPC_ACCESS_TOKEN},
     {.method = "Send", .access = RPC_ACCESS_TOKEN},
     {.method = "History", .access = RPC_ACCESS_TOKEN},
+    {.method = "Search", .access = RPC_ACCESS_TOKEN},
+    {.method = "MarkRead", .access = RPC_ACCESS_TOKEN},
+    {.method = "Typing", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "SetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "Block", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListBlocks", .access = RPC_ACCESS_TOKEN},
+    {.method = "Report", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListReports", .access = RPC_ACCESS_ADMIN},
     {.method = "Subscribe", .access = RPC_ACCESS_TOKEN},
 };
 
@@ -278,8 +231,8 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
         .list_rooms = list_rooms,
         .join = chat_changes_join,
         .leave = chat_changes_leave,
-        .send = chat_changes_send,
-        .history = history,
+        .send = chat_send,
+        .history = chat_reading_history,
         .subscribe = subscribe,
     };
     // With default attributes these two cannot fail on Linux.

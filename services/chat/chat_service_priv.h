@@ -1,4 +1,4 @@
-// For the sources of the Chat service only: the service, and the methods that change something.
+// For the sources of the Chat service only: the service, and the methods that have files of their own.
 #ifndef CHAT_CHAT_SERVICE_PRIV_H
 #define CHAT_CHAT_SERVICE_PRIV_H
 
@@ -38,7 +38,13 @@ void chat_changes_join(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__
     Fc__Chat__V1__JoinResponse_Closure reply, void *closure_data);
 void chat_changes_leave(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__LeaveRequest *request,
     Fc__Chat__V1__LeaveResponse_Closure reply, void *closure_data);
-void chat_changes_send(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SendRequest *request,
+
+// In chat_send.c.
+void chat_send(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SendRequest *request,
     Fc__Chat__V1__SendResponse_Closure reply, void *closure_data);
+
+// In chat_reading.c.
+void chat_reading_history(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__HistoryRequest *request,
+    Fc__Chat__V1__HistoryResponse_Closure reply, void *closure_data);
 
 #endif

@@ -1,6 +1,8 @@
 // The structs of the Chat service as protobuf messages.
 #include "services/chat/chat_wire.h"
 
+#include <stdlib.h>
+
 _Static_assert((int)CHAT_MESSAGE_UNREACTION == (int)FC__CHAT__V1__MESSAGE_TYPE__UNREACTION, "types have equal numbers");
 
 // borrow_bytes and borrow_text lend to protobuf-c, whose structs have no const: what is only packed is not written to.
@@ -27,6 +29,22 @@ chat_wire_room(const struct chat_room *room, Fc__Chat__V1__Room *out)
     out->member_count = room->member_count;
     out->is_plain = true;
     out->created_at_ms = room->created_at_ms;
+}
+
+enum err
+chat_wire_rooms(const struct chat_room *rooms, size_t count, Fc__Chat__V1__Room ***out)
+{
+    Fc__Chat__V1__Room **pointers = malloc(count * (sizeof(void *) + sizeof(Fc__Chat__V1__Room)) + 1);
+    if (pointers == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    Fc__Chat__V1__Room *structs = (Fc__Chat__V1__Room *)(void *)(pointers + count);
+    for (size_t i = 0; i < count; i++) {
+        chat_wire_room(&rooms[i], &structs[i]);
+        pointers[i] = &structs[i];
+    }
+    *out = pointers;
+    return ERR_OK;
 }
 
 static void

@@ -307,12 +307,13 @@ insert_sealed(struct store_tx *tx, const struct chat_outgoing *outgoing, const s
     bool is_deletion = sealed->target_seq != 0;
     return store_exec(tx,
         "INSERT INTO chat_messages (room_id, seq, message_id, sender_id, sender_name, sent_at_ms, type, text,"
-        " target_seq, sealed, chain) VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10)",
+        " target_seq, sealed, chain, file_id) VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11)",
         STORE_ARGS(chat_rows_id(sent->room_id), store_int((int64_t)sent->seq),
             store_blob(outgoing->request_id.data, outgoing->request_id.size), chat_rows_id(outgoing->sender.id),
             store_text(outgoing->sender.name), store_int(sent->sent_at_ms),
             store_int(is_deletion ? CHAT_MESSAGE_DELETE : CHAT_MESSAGE_TEXT), store_int((int64_t)sealed->target_seq),
-            store_blob(sealed->sealed.data, sealed->sealed.size), store_blob(sent->chain, sizeof(sent->chain))),
+            store_blob(sealed->sealed.data, sealed->sealed.size), store_blob(sent->chain, sizeof(sent->chain)),
+            blob_or_null(sealed->file_id)),
         NULL);
 }
 
@@ -369,7 +370,8 @@ delete_sealed_target(struct store_tx *tx, const uint8_t room_id[CHAT_ID_BYTES], 
         return err;
     }
     return store_exec(tx,
-        "UPDATE chat_messages SET is_deleted = 1, sealed = NULL, sealed_hash = $1 WHERE room_id = $2 AND seq = $3",
+        "UPDATE chat_messages SET is_deleted = 1, sealed = NULL, sealed_hash = $1, file_id = NULL WHERE room_id = $2 "
+        "AND seq = $3",
         STORE_ARGS(store_blob(hash, sizeof(hash)), chat_rows_id(room_id), seq), NULL);
 }
 

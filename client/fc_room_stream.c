@@ -272,7 +272,11 @@ take_event(struct fc_room_stream *stream, const Fc__Chat__V1__Event *event)
     case FC__CHAT__V1__EVENT__KIND_MEMBERSHIP_ENDED:
         return err_fail(&stream->cause, ERR_DENIED, "you are no longer in \"%s\"; fc join %s", stream->room_name,
             stream->room_name);
-    case FC__CHAT__V1__EVENT__KIND__NOT_SET: // of a kind that a newer server knows
+    case FC__CHAT__V1__EVENT__KIND_LOG_GROWN:
+    case FC__CHAT__V1__EVENT__KIND_TYPING:
+    case FC__CHAT__V1__EVENT__KIND_PRESENCE_CHANGED:
+    case FC__CHAT__V1__EVENT__KIND_READ_MOVED: // they come with a heartbeat
+    case FC__CHAT__V1__EVENT__KIND__NOT_SET:   // of a kind that a newer server knows
     case _FC__CHAT__V1__EVENT__KIND__CASE_IS_INT_SIZE:
         break;
     }

@@ -119,6 +119,12 @@ is_sound_point(const uint8_t encoded[CRYPTO_KEY_BYTES])
 }
 
 enum err
+crypto_sign_check(const uint8_t public_key[CRYPTO_KEY_BYTES])
+{
+    return is_sound_point(public_key) ? ERR_OK : ERR_CORRUPT;
+}
+
+enum err
 crypto_verify(const uint8_t public_key[CRYPTO_KEY_BYTES], struct bytes_view data,
     const uint8_t signature[CRYPTO_SIGNATURE_BYTES])
 {
@@ -172,6 +178,15 @@ out:
     EVP_PKEY_free(own);
     digest_wipe(shared, sizeof(shared));
     return err;
+}
+
+enum err
+crypto_box_check(const uint8_t public_key[CRYPTO_KEY_BYTES])
+{
+    // Any private key shows it: all are multiples of 8, the largest of the small orders.
+    static const uint8_t private_key[CRYPTO_KEY_BYTES] = {1};
+    uint8_t shared[CRYPTO_KEY_BYTES];
+    return crypto_box_agree(private_key, public_key, shared);
 }
 
 // OpenSSL counts in int.

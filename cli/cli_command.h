@@ -25,7 +25,6 @@ struct cli {
     struct fc_credential credential;
     struct fc_session *session; // closed by main
     struct fc_chat *chat;       // from cli_chat_open; closed by main
-    bool is_queued;             // what was to be sent goes later
 };
 
 // cli_run_fn does the work and prints the result. On failure main prints `why` as "fc COMMAND: ...", and the code

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 enum {
     SHOWN_FIRST = 10, // messages from before, on a terminal
     COLUMNS_DEFAULT = 80,
+    FLUSH_INTERVAL_MS = 1000, // while something waits to be sent
 };
 
 struct following {
@@ -32,6 +34,11 @@ struct following {
     bool is_talk;          // somebody types here and reads here
     bool has_count;        // ends after left messages
     bool is_stderr_terminal;
+
+    // The main thread only.
+    bool is_waiting; // something typed is in the outbox
+
+    atomic_bool is_live;
 
     // The follower's thread only.
     uint64_t left;
@@ -88,11 +95,11 @@ on_message(void *context, const struct fc_message *message)
     enum err code = following->exec != NULL ? cli_exec_run(following->exec, message, &why)
                                             : cli_message_print(message, &following->style, &why);
     if (code != ERR_OK) {
-        end_with(join, code, &why);
+        end_with(following, code, &why);
         return false;
     }
     if (following->has_count && --following->left == 0) {
-        end_with(join, ERR_OK, NULL);
+        end_with(following, ERR_OK, NULL);
         return false;
     }
     return true;
@@ -104,19 +111,21 @@ on_state(void *context, enum fc_stream_state state, enum err code, const struct 
     struct following *following = context;
     switch (state) {
     case FC_STREAM_LIVE:
+        atomic_store(&following->is_live, true);
         if (following->is_away && following->is_stderr_terminal) {
             cli_output_error("fc %s: connected again", following->command);
         }
         following->is_away = false;
         return;
     case FC_STREAM_RECONNECTING:
+        atomic_store(&following->is_live, false);
         if (!following->is_away && following->is_stderr_terminal) {
             cli_output_error("fc %s: %s; trying again until it works", following->command, err_message(why, code));
         }
         following->is_away = true;
         return;
     case FC_STREAM_ENDED:
-        end_with(join, code, why);
+        end_with(following, code, why);
         return;
     }
 }
@@ -140,7 +149,7 @@ erase_typed(struct bytes_view line, struct err_detail *why)
 }
 
 static enum err
-send_line(struct cli *cli, const struct following *following, struct bytes_view line, struct err_detail *why)
+send_line(struct cli *cli, struct following *following, struct bytes_view line, struct err_detail *why)
 {
     struct fc_sent sent;
     const struct fc_chat_draft draft = {.text = line};
@@ -154,8 +163,9 @@ send_line(struct cli *cli, const struct following *following, struct bytes_view 
     if (code == ERR_OK) {
         code = fc_chat_send(cli->chat, following->room, &draft, &sent, why);
     }
-    if (code == ERR_UNAVAILABLE) {
-        cli_output_error("fc %s: waits in the outbox: %s", following->command, err_message(why, code));
+    following->is_waiting = code == ERR_QUEUED;
+    if (code == ERR_QUEUED) {
+        cli_output_error("fc %s: %s", following->command, err_message(why, code));
         return ERR_OK;
     }
     if (code != ERR_OK && following->is_talk && !cli_output_is_closed()) {
@@ -167,7 +177,7 @@ send_line(struct cli *cli, const struct following *following, struct bytes_view 
 }
 
 static enum err
-send_input(struct cli *cli, const struct following *following, struct cli_lines *lines, struct err_detail *why)
+send_input(struct cli *cli, struct following *following, struct cli_lines *lines, struct err_detail *why)
 {
     struct bytes_view line;
     enum err code = cli_lines_read(lines, why);
@@ -180,6 +190,17 @@ send_input(struct cli *cli, const struct following *following, struct cli_lines 
     return code;
 }
 
+// flush sends what waits once the server is there again. What prevents it now may be over with the next attempt.
+static void
+flush(struct cli *cli, struct following *following)
+{
+    size_t count = 0;
+    struct err_detail why = {0};
+    if (atomic_load(&following->is_live) && fc_chat_flush(cli->chat, &count, &why) == ERR_OK) {
+        following->is_waiting = false;
+    }
+}
+
 static enum err
 follow(struct cli *cli, struct following *following, struct err_detail *why)
 {
@@ -187,11 +208,15 @@ follow(struct cli *cli, struct following *following, struct err_detail *why)
     struct pollfd fds[] = {{.fd = cli_interrupt_fd(), .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
     enum err code = ERR_OK;
     for (;;) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR) {
+        int ready = poll(fds, 2, following->is_waiting ? FLUSH_INTERVAL_MS : -1);
+        if (ready < 0 && errno != EINTR) {
             code = err_fail(why, err_from_errno(errno), "cannot wait for input: %s", strerror(errno));
             break;
         }
-        if (cli_interrupt_signal() != 0 || has_ended(join, &code, why)) {
+        if (ready == 0) {
+            flush(cli, following);
+        }
+        if (cli_interrupt_signal() != 0 || has_ended(following, &code, why)) {
             break;
         }
         if ((fds[1].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) == 0) {

@@ -30,9 +30,8 @@ cli_send_draft(struct cli *cli, const char *room, const struct fc_chat_draft *dr
     struct err_detail ignored = {0};
     bool is_json = cli_options_has(&cli->options, CLI_OPTION_JSON);
     enum err code = fc_chat_send(cli->chat, room, draft, &sent, why);
-    if (code == ERR_UNAVAILABLE) {
-        cli->is_queued = true;
-        return is_json && print_sent(room, NULL, &ignored) != ERR_OK ? ERR_CLOSED : code;
+    if (code == ERR_QUEUED && is_json && print_sent(room, NULL, &ignored) != ERR_OK) {
+        return ERR_CLOSED;
     }
     return code == ERR_OK && is_json ? print_sent(room, &sent, why) : code;
 }
@@ -83,10 +82,11 @@ send_words(struct cli *cli, const char *room, size_t first, struct err_detail *w
 
 // send_line goes on when a line has come as far as the outbox: what is piped in cannot be had again.
 static enum err
-send_line(struct cli *cli, const char *room, struct bytes_view line, struct err_detail *why)
+send_line(struct cli *cli, const char *room, struct bytes_view line, bool *is_queued, struct err_detail *why)
 {
     enum err code = send_text(cli, room, line, why);
-    return code == ERR_UNAVAILABLE && cli->is_queued ? ERR_OK : code;
+    *is_queued = *is_queued || code == ERR_QUEUED;
+    return code == ERR_QUEUED ? ERR_OK : code;
 }
 
 // send_lines ends with the first line that cannot be sent and says which it is, so that a script can go on from there.
@@ -95,24 +95,24 @@ send_lines(struct cli *cli, const char *room, struct err_detail *why)
 {
     struct cli_lines lines = {0};
     struct err_detail cause = {0};
+    bool is_queued = false;
     enum err code = ERR_OK;
     while (code == ERR_OK && !lines.is_at_end) {
         struct bytes_view line;
         code = cli_lines_read(&lines, &cause);
         while (code == ERR_OK && cli_lines_next(&lines, &line)) {
-            code = send_line(cli, room, line, &cause);
+            code = send_line(cli, room, line, &is_queued, &cause);
         }
         if (code == ERR_OK && cli_lines_is_too_long(&lines)) {
             lines.number++;
-            code =
-                send_line(cli, room, bytes_view_of(lines.pending.data + lines.taken, CLI_LINE_MAX_BYTES + 1), &cause);
+            code = send_line(cli, room, bytes_view_of(lines.pending.data + lines.taken, CLI_LINE_MAX_BYTES + 1),
+                &is_queued, &cause);
         }
     }
     if (code != ERR_OK) {
-        cli->is_queued = false;
         (void)err_fail(why, code, "line %" PRIu64 ": %s", lines.number, err_message(&cause, code));
-    } else if (cli->is_queued) {
-        code = err_fail(why, ERR_UNAVAILABLE, "%s", err_message(&cause, ERR_UNAVAILABLE));
+    } else if (is_queued) {
+        code = err_fail(why, ERR_QUEUED, "not all of it is sent yet; the rest is kept to be sent");
     }
     cli_lines_free(&lines);
     return code;

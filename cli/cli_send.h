@@ -11,7 +11,7 @@
 enum err cli_send_check(const struct cli *cli, struct err_detail *why) ERR_CHECKED;
 
 // cli_send_run sends the arguments from `first` on as one message, or with a lone "-" each line of standard input.
-// cli->chat is open. ERR_UNAVAILABLE with cli->is_queued: all of it is in the outbox at least.
+// cli->chat is open. ERR_QUEUED: all of it has gone as far as the outbox.
 enum err cli_send_run(struct cli *cli, const char *room, size_t first, struct err_detail *why) ERR_CHECKED;
 
 // cli_send_draft sends one message and prints it as --json asks for.

@@ -116,7 +116,6 @@ run_flush(struct cli *cli, struct err_detail *why)
         code = fc_chat_flush(cli->chat, &count, why);
     }
     if (code != ERR_OK) {
-        cli->is_queued = code == ERR_UNAVAILABLE;
         return code;
     }
     if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {

@@ -137,13 +137,11 @@ cli_chat_open(struct cli *cli, struct err_detail *why)
         }
     }
     struct fc_chat_options options = {
-        .session = cli->session,
-        .credential = &cli->credential,
         .warn = on_warning,
         .context = cli,
     };
     if (code == ERR_OK) {
-        code = fc_chat_open(&options, &cli->chat, why);
+        code = fc_chat_open(cli->session, &options, &cli->chat, why);
     }
     return code;
 }
@@ -222,7 +220,7 @@ tell(const struct cli *cli, enum err code, const struct err_detail *why)
     if (code == ERR_OK || cli_output_is_closed()) {
         return CLI_EXIT_DONE;
     }
-    int status = cli->is_queued && code == ERR_UNAVAILABLE ? CLI_EXIT_QUEUED : (int)cli_exit_from_err(code);
+    int status = (int)cli_exit_from_err(code);
     const char *message = err_message(why, code);
     if (code == ERR_CANCELLED && cli_interrupt_signal() != 0) {
         status = CLI_EXIT_SIGNAL + cli_interrupt_signal();

@@ -67,8 +67,8 @@ enum err db_query(struct db *db, const char *sql, const struct db_value *args, s
 // db_rows_next moves to the next row. ERR_NOT_FOUND: there is none.
 enum err db_rows_next(struct db_rows *rows) ERR_CHECKED;
 
-// Columns of the current row from 0 on. Text and blobs are valid until the next db_rows call; a NULL column is 0 or
-// empty. Text is followed by a NUL that its size does not count.
+// Columns of the current row from 0 on. Text and blobs are valid until the next db_rows_next or db_rows_free; a NULL
+// column is 0 or empty. Text is followed by a NUL that its size does not count.
 int64_t db_rows_int(struct db_rows *rows, int column);
 struct bytes_view db_rows_blob(struct db_rows *rows, int column);
 const char *db_rows_text(struct db_rows *rows, int column); // never NULL

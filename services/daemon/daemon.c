@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "rpc/rpc_server.h"
+#include "services/auth/auth_keys.h"
 #include "services/auth/auth_service.h"
 #include "services/chat/chat_service.h"
 #include "services/daemon/daemon_listen.h"
@@ -129,6 +130,7 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct auth_service_options auth = {
         .store = daemon->store,
         .is_signup_closed = options->is_signup_closed,
+        .max_users = options->max_users,
         .token_lifetime_ms = options->token_lifetime_ms,
         .on_revoked = on_revoked,
         .context = daemon,
@@ -178,6 +180,9 @@ static enum err
 add_services(struct daemon *daemon)
 {
     enum err err = add_service(daemon, auth_service_rpc(daemon->auth), auth_service_rules);
+    if (err == ERR_OK) {
+        err = add_service(daemon, auth_keys_rpc(daemon->auth), auth_keys_rules);
+    }
     if (err == ERR_OK) {
         err = add_service(daemon, chat_service_rpc(daemon->chat), chat_service_rules);
     }

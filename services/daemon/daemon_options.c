@@ -15,6 +15,7 @@ enum {
     TOKEN_TTL_MIN_S = 1,
     TOKEN_TTL_MAX_S = 10 * 365 * 24 * 3600,
     CALL_RATE_MAX = 1000000,
+    USERS_MAX = 1000000000,
 };
 
 static enum err
@@ -94,6 +95,19 @@ set_signup(struct daemon_options *options, const char *value, struct err_detail 
     if (!options->is_signup_closed && strcmp(value, "open") != 0) {
         return err_fail(why, ERR_INVALID, "--signup is open or closed, not \"%s\"", value);
     }
+    return ERR_OK;
+}
+
+static enum err
+set_max_users(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    char *end = NULL;
+    unsigned long long users = strtoull(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || users > USERS_MAX) {
+        return err_fail(why, ERR_INVALID, "--max-users is a number of accounts from 0, no limit, to %d, not \"%s\"",
+            USERS_MAX, value);
+    }
+    options->max_users = users;
     return ERR_OK;
 }
 
@@ -180,6 +194,7 @@ static const struct {
     {"tls-client-ca", "FILE", "with TLS take only clients whose certificate these signed", set_tls_client_ca},
     {"metrics", "local|public", "who may read /metrics of --http: this machine, or all [local]", set_metrics},
     {"signup", "open|closed", "whether strangers may make accounts [open]", set_signup},
+    {"max-users", "N", "how many accounts there may be; 0 for no limit [0]", set_max_users},
     {"token-ttl", "SECONDS", "how long a login lasts [2592000, which is 30 days]", set_token_ttl},
     {"call-rate", "N", "calls a second that one user may make, or one address before\nlogin; 0 for no limit [0]",
         set_call_rate},

@@ -36,6 +36,7 @@ struct daemon_options {
     const char *tls_key;
     const char *tls_client_ca; // NULL: clients need no certificate
     bool is_signup_closed;
+    uint64_t max_users; // 0: any number
     bool has_public_metrics;
     uint64_t token_lifetime_ms;
     uint32_t calls_per_second; // of a user; 0: no limit

@@ -286,7 +286,11 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
     struct rpc_unary call;
     const Fc__Chat__V1__GetLogResponse *page = NULL;
     Fc__Chat__V1__GetLogRequest request = FC__CHAT__V1__GET_LOG_REQUEST__INIT;
-    request.room = place->id_text;
+    if (chat->further_keys != NULL) {
+        request.link_id = (ProtobufCBinaryData){.len = E2E_ID_BYTES, .data = (uint8_t *)(uintptr_t)chat->further_keys->id};
+    } else {
+        request.room = place->id_text;
+    }
     request.after_seq = place->state.state == NULL ? 0 : place->state.state->seq;
     fc_chat_start_call(chat, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_log(&call, &request, &page), why);

@@ -118,7 +118,23 @@ enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, stru
 enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place,
     const uint8_t user_id[E2E_ID_BYTES], bool *names_out, struct err_detail *why) ERR_CHECKED;
 
-// --- fc_chat_change.c
+// --- fc_chat_amend.c and fc_chat_complete.c
+
+struct fc_chat_entry;
+
+// fc_chat_entry_complete adds what the changes of an entry need, heads, wraps and a new epoch where one is wanted or
+// needed, and signs it. link: the keys of the link by which the author joins, or NULL.
+enum err fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_chat_entry *entry,
+    bool is_rekey_wanted, const struct e2e_keys *link, struct err_detail *why) ERR_CHECKED;
+
+// fc_chat_write_fn puts changes into an entry that follows the place's newest one.
+typedef enum err fc_chat_write_fn(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place,
+    const void *context, struct err_detail *why);
+
+// fc_chat_amend_log makes an entry of what `write` says, sends it, and applies what has become of the log. Others may be
+// faster: then it is made anew. ERR_CONFLICT: again and again.
+enum err fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_write_fn *write,
+    const void *context, bool is_rekey_wanted, struct err_detail *why) ERR_CHECKED;
 
 // fc_chat_rekey starts a new epoch, as fc_chat_send does when one is due.
 enum err fc_chat_rekey(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;

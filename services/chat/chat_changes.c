@@ -1,5 +1,5 @@
-// The methods that change something: each is a store job that answers from its done callback, on the store's writer
-// thread. Messages are published there, in the order of their numbers.
+// The methods that change rooms and their people: each is a store job that answers from its done callback, on the
+// store's writer thread.
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,16 +25,13 @@ struct operation {
         const Fc__Chat__V1__CreateRoomRequest *create_room;
         const Fc__Chat__V1__JoinRequest *join;
         const Fc__Chat__V1__LeaveRequest *leave;
-        const Fc__Chat__V1__SendRequest *send;
     } request;
     union {
         Fc__Chat__V1__CreateRoomResponse_Closure create_room;
         Fc__Chat__V1__JoinResponse_Closure join;
         Fc__Chat__V1__LeaveResponse_Closure leave;
-        Fc__Chat__V1__SendResponse_Closure send;
     } reply;
     struct chat_room room;
-    struct chat_sent sent;
     bool is_resend;
 };
 
@@ -211,72 +208,4 @@ chat_changes_leave(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__Leav
     operation->request.leave = request;
     operation->reply.leave = reply;
     operation_start(operation, run_leave, done_leave);
-}
-
-static enum err
-run_send(struct store_tx *tx, struct store_job *job)
-{
-    struct operation *operation = (struct operation *)job;
-    const Fc__Chat__V1__SendRequest *request = operation->request.send;
-    const struct chat_outgoing outgoing = {
-        .sender = user_of(operation->call),
-        .request_id = rpc_call_request_id(operation->call),
-        .room = request->room,
-        .text = request->text,
-        .has_file = request->file != NULL,
-        .file_id = request->file == NULL ? (struct bytes_view){0}
-                                         : bytes_view_of(request->file->file_id.data, request->file->file_id.len),
-        .find_file = operation->chat->find_shared_file,
-        .find_file_context = operation->chat->find_shared_file_context,
-    };
-    memset(&operation->why, 0, sizeof(operation->why));
-    return chat_messages_send(tx, &outgoing, &operation->sent, &operation->why);
-}
-
-static void
-publish(const struct operation *operation)
-{
-    const Fc__Chat__V1__SendRequest *request = operation->request.send;
-    const struct chat_sent *sent = &operation->sent;
-    const struct chat_message message = {
-        .room_id = sent->room_id,
-        .seq = sent->seq,
-        .id = rpc_call_request_id(operation->call).data,
-        .sender = rpc_call_identity(operation->call)->subject_name,
-        .text = request->text,
-        .sent_at_ms = sent->sent_at_ms,
-        .file = request->file == NULL ? NULL : &sent->file,
-    };
-    chat_fanout_publish(operation->chat->fanout, &message);
-}
-
-static void
-done_send(struct store_job *job, enum err result)
-{
-    struct operation *operation = (struct operation *)job;
-    if (operation_fail(operation, result)) {
-        return;
-    }
-    if (!operation->sent.is_resend) {
-        publish(operation); // before the answer, which ends the request's life
-    }
-    Fc__Chat__V1__SendResponse response = FC__CHAT__V1__SEND_RESPONSE__INIT;
-    response.room_id = (ProtobufCBinaryData){.len = CHAT_ID_BYTES, .data = operation->sent.room_id};
-    response.seq = operation->sent.seq;
-    response.sent_at_ms = operation->sent.sent_at_ms;
-    operation->reply.send(&response, operation->call);
-    operation_free(operation);
-}
-
-void
-chat_changes_send(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SendRequest *request,
-    Fc__Chat__V1__SendResponse_Closure reply, void *closure_data)
-{
-    struct operation *operation = operation_new(service, closure_data);
-    if (operation == NULL) {
-        return;
-    }
-    operation->request.send = request;
-    operation->reply.send = reply;
-    operation_start(operation, run_send, done_send);
 }

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "services/chat/chat_messages_schema.h"
 #include "services/chat/chat_rows.h"
 
 enum {
@@ -54,6 +55,14 @@ static const struct store_migration migrations[] = {
      "  file_md5 BLOB,"
      "  PRIMARY KEY (room_id, seq),"
      "  UNIQUE (room_id, message_id));"},
+    {"ALTER TABLE chat_rooms ADD COLUMN is_plain BIGINT NOT NULL DEFAULT 1;"
+     "ALTER TABLE chat_rooms ADD COLUMN is_archived BIGINT NOT NULL DEFAULT 0;"
+     "ALTER TABLE chat_rooms ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0;"
+     "ALTER TABLE chat_rooms ADD COLUMN is_rekey_needed BIGINT NOT NULL DEFAULT 0;"
+     "ALTER TABLE chat_rooms ADD COLUMN chain BLOB;"
+     "ALTER TABLE chat_members ADD COLUMN role BIGINT NOT NULL DEFAULT 1;"
+     "ALTER TABLE chat_members ADD COLUMN read_seq BIGINT NOT NULL DEFAULT 0;"},
+    CHAT_MESSAGES_MIGRATIONS,
 };
 
 enum err

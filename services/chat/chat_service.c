@@ -1,8 +1,5 @@
-// The adapter between fc.chat.v1.Chat and the core: the methods that only read, which run on the server's worker
-// threads, and the service's lifecycle. Those that change something are in chat_changes.c.
-//
-// A Subscribe watches first and reads afterwards, so that each message is either below the head_seq of its answer or
-// delivered, and a membership that ends meanwhile is noticed by one of the two.
+// The adapter between fc.chat.v1.Chat and the core: listing rooms, and the service's lifecycle. Other
+// methods have files of their own.
 #include "services/chat/chat_service.h"
 
 #include <stdlib.h>
@@ -12,10 +9,6 @@
 #include "services/chat/chat_core.h"
 #include "services/chat/chat_service_priv.h"
 #include "services/chat/chat_wire.h"
-
-enum {
-    SUBSCRIBE_ROOMS_MAX = 1000,
-};
 
 static struct chat_service *
 chat_of(Fc__Chat__V1__Chat_Service *service)
@@ -54,23 +47,6 @@ read_rooms(struct store_tx *tx, void *context)
         &query->has_more);
 }
 
-// fill_rooms makes `*out` an array of protobuf rooms that borrow from rooms; one free gives it back.
-static enum err
-fill_rooms(const struct chat_room *rooms, size_t count, Fc__Chat__V1__Room ***out)
-{
-    Fc__Chat__V1__Room **pointers = malloc(count * (sizeof(void *) + sizeof(Fc__Chat__V1__Room)) + 1);
-    if (pointers == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    Fc__Chat__V1__Room *structs = (Fc__Chat__V1__Room *)(void *)(pointers + count);
-    for (size_t i = 0; i < count; i++) {
-        chat_wire_room(&rooms[i], &structs[i]);
-        pointers[i] = &structs[i];
-    }
-    *out = pointers;
-    return ERR_OK;
-}
-
 static void
 list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListRoomsRequest *request,
     Fc__Chat__V1__ListRoomsResponse_Closure reply, void *closure_data)
@@ -93,7 +69,7 @@ list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListRoomsReq
         err = store_read(chat_of(service)->store, read_rooms, &query);
     }
     if (err == ERR_OK) {
-        err = fill_rooms(query.rooms, query.count, &response.rooms);
+        err = chat_wire_rooms(query.rooms, query.count, &response.rooms);
     }
     if (err == ERR_OK) {
         response.n_rooms = query.count;
@@ -106,162 +82,43 @@ list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListRoomsReq
     free(query.rooms);
 }
 
-struct history_query {
-    const uint8_t *user_id;
-    const Fc__Chat__V1__HistoryRequest *request;
-    struct chat_history page;
-    struct err_detail why;
-};
-
-static enum err
-read_history(struct store_tx *tx, void *context)
-{
-    struct history_query *query = context;
-    const Fc__Chat__V1__HistoryRequest *request = query->request;
-    return chat_messages_history(tx, query->user_id, request->room, request->after_seq, request->limit, request->newest,
-        &query->page, &query->why);
-}
-
-// One message of a reply, with what belongs to it.
-struct history_entry {
-    Fc__Chat__V1__Message message;
-    Fc__Chat__V1__FileAnnouncement file;
-};
-
-static enum err
-reply_history(struct chat_history *page, Fc__Chat__V1__HistoryResponse_Closure reply, struct rpc_call *call)
-{
-    Fc__Chat__V1__HistoryResponse response = FC__CHAT__V1__HISTORY_RESPONSE__INIT;
-    struct history_entry *entries = calloc(page->count + 1, sizeof(*entries));
-    response.messages = calloc(page->count + 1, sizeof(void *));
-    enum err err = entries == NULL || response.messages == NULL ? ERR_NO_MEMORY : ERR_OK;
-    if (err == ERR_OK) {
-        for (size_t i = 0; i < page->count; i++) {
-            chat_wire_message(&page->messages[i], &entries[i].message, &entries[i].file);
-            response.messages[i] = &entries[i].message;
-        }
-        response.n_messages = page->count;
-        response.room_id = (ProtobufCBinaryData){.len = CHAT_ID_BYTES, .data = page->room.id};
-        response.head_seq = page->room.head_seq;
-        reply(&response, call);
+// Answers for what this server cannot do yet.
+#define LATER(name, Name)                                                                                              \
+    static void name(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__##Name##Request *request,                \
+        Fc__Chat__V1__##Name##Response_Closure reply, void *closure_data)                                              \
+    {                                                                                                                  \
+        (void)service;                                                                                                 \
+        (void)request;                                                                                                 \
+        (void)reply;                                                                                                   \
+        rpc_call_fail(closure_data, ERR_UNIMPLEMENTED, "this server cannot do that yet");                              \
     }
-    free(response.messages);
-    free(entries);
-    return err;
-}
-
-static void
-history(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__HistoryRequest *request,
-    Fc__Chat__V1__HistoryResponse_Closure reply, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    struct history_query query = {.user_id = rpc_call_identity(call)->subject_id, .request = request};
-    enum err err = store_read(chat_of(service)->store, read_history, &query);
-    if (err == ERR_OK) {
-        err = reply_history(&query.page, reply, call);
-    }
-    if (err != ERR_OK) {
-        chat_fail(call, err, &query.why);
-    }
-    chat_history_deinit(&query.page);
-}
-
-struct subscribe_query {
-    const uint8_t *user_id;
-    char **names;
-    struct chat_room *rooms;
-    size_t count;
-    struct err_detail why;
-};
-
-static enum err
-read_member_rooms(struct store_tx *tx, void *context)
-{
-    struct subscribe_query *query = context;
-    enum err err = ERR_OK;
-    for (size_t i = 0; i < query->count && err == ERR_OK; i++) {
-        err = chat_core_find_member_room(tx, query->names[i], query->user_id, &query->rooms[i], &query->why);
-    }
-    return err;
-}
-
-static void
-reply_subscribe(struct subscribe_query *query, struct chat_subscription *subscription,
-    Fc__Chat__V1__SubscribeResponse_Closure reply, struct rpc_call *call)
-{
-    Fc__Chat__V1__SubscribeResponse response = FC__CHAT__V1__SUBSCRIBE_RESPONSE__INIT;
-    enum err err = fill_rooms(query->rooms, query->count, &response.rooms);
-    if (err != ERR_OK) {
-        chat_subscription_close(subscription);
-        chat_fail(call, err, NULL);
-        return;
-    }
-    // protobuf-c has no const; the ticket is only read.
-    response.ticket = (char *)(uintptr_t)chat_subscription_ticket(subscription);
-    response.n_rooms = query->count;
-    reply(&response, call);
-    free(response.rooms);
-}
-
-static void
-subscribe_rooms(struct chat_service *chat, struct subscribe_query *query, Fc__Chat__V1__SubscribeResponse_Closure reply,
-    struct rpc_call *call)
-{
-    struct chat_subscription *subscription = NULL;
-    enum err err = store_read(chat->store, read_member_rooms, query);
-    if (err == ERR_OK) {
-        err = chat_fanout_open(chat->fanout, rpc_call_identity(call), query->rooms, query->count, &subscription,
-            &query->why);
-    }
-    if (err == ERR_OK) {
-        // Once more, now that what comes later is delivered.
-        err = store_read(chat->store, read_member_rooms, query);
-        if (err != ERR_OK) {
-            chat_subscription_close(subscription);
-        }
-    }
-    if (err != ERR_OK) {
-        chat_fail(call, err, &query->why);
-    } else {
-        for (size_t i = 0; i < query->count; i++) {
-            chat_fanout_note_head(chat->fanout, query->rooms[i].id, query->rooms[i].head_seq);
-        }
-        reply_subscribe(query, subscription, reply, call);
-    }
-    if (subscription != NULL) {
-        chat_subscription_release(subscription);
-    }
-}
-
-static void
-subscribe(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SubscribeRequest *request,
-    Fc__Chat__V1__SubscribeResponse_Closure reply, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    if (request->n_rooms == 0 || request->n_rooms > SUBSCRIBE_ROOMS_MAX) {
-        rpc_call_fail(call, ERR_INVALID, "a subscription is for 1 to %d rooms, not %zu", SUBSCRIBE_ROOMS_MAX,
-            request->n_rooms);
-        return;
-    }
-    struct subscribe_query query = {.user_id = rpc_call_identity(call)->subject_id,
-        .names = request->rooms,
-        .count = request->n_rooms};
-    query.rooms = calloc(query.count, sizeof(*query.rooms));
-    if (query.rooms == NULL) {
-        chat_fail(call, ERR_NO_MEMORY, NULL);
-        return;
-    }
-    subscribe_rooms(chat_of(service), &query, reply, call);
-    free(query.rooms);
-}
+LATER(get_room, GetRoom)
+LATER(amend, Amend)
+LATER(get_log, GetLog)
+LATER(get_link, GetLink)
+LATER(block, Block)
+LATER(list_blocks, ListBlocks)
 
 static const struct rpc_method_rule rules[] = {
     {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN},
     {.method = "ListRooms", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetRoom", .access = RPC_ACCESS_TOKEN},
     {.method = "Join", .access = RPC_ACCESS_TOKEN},
     {.method = "Leave", .access = RPC_ACCESS_TOKEN},
+    {.method = "Amend", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetLog", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetLink", .access = RPC_ACCESS_TOKEN},
     {.method = "Send", .access = RPC_ACCESS_TOKEN},
     {.method = "History", .access = RPC_ACCESS_TOKEN},
+    {.method = "Search", .access = RPC_ACCESS_TOKEN},
+    {.method = "MarkRead", .access = RPC_ACCESS_TOKEN},
+    {.method = "Typing", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "SetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "Block", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListBlocks", .access = RPC_ACCESS_TOKEN},
+    {.method = "Report", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListReports", .access = RPC_ACCESS_ADMIN},
     {.method = "Subscribe", .access = RPC_ACCESS_TOKEN},
 };
 
@@ -278,9 +135,22 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
         .list_rooms = list_rooms,
         .join = chat_changes_join,
         .leave = chat_changes_leave,
-        .send = chat_changes_send,
-        .history = history,
-        .subscribe = subscribe,
+        .send = chat_send,
+        .history = chat_reading_history,
+        .subscribe = chat_subscribe,
+        .search = chat_reading_search,
+        .get_presence = chat_reading_get_presence,
+        .list_reports = chat_reading_list_reports,
+        .typing = chat_reading_typing,
+        .mark_read = chat_marks_mark_read,
+        .set_presence = chat_marks_set_presence,
+        .report = chat_marks_report,
+        .get_room = get_room,
+        .amend = amend,
+        .get_log = get_log,
+        .get_link = get_link,
+        .block = block,
+        .list_blocks = list_blocks,
     };
     // With default attributes these two cannot fail on Linux.
     pthread_mutex_init(&chat->mutex, NULL);
@@ -288,7 +158,12 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
     chat->store = options->store;
     chat->find_shared_file = options->find_shared_file;
     chat->find_shared_file_context = options->context;
+    chat->find_chain = options->find_chain;
+    chat->find_chain_context = options->context;
     enum err err = chat_core_migrate(options->store, why);
+    if (err == ERR_OK && options->sends_per_second > 0) {
+        err = rpc_rate_new(options->sends_per_second, &chat->send_rate);
+    }
     if (err == ERR_OK) {
         err = chat_fanout_new(options->server, CHAT_HEARTBEAT_MS, &chat->fanout);
     }
@@ -365,6 +240,7 @@ chat_service_free(struct chat_service **chat)
     }
     pthread_mutex_unlock(&(*chat)->mutex);
     chat_fanout_free(&(*chat)->fanout);
+    rpc_rate_free(&(*chat)->send_rate);
     pthread_cond_destroy(&(*chat)->idle);
     pthread_mutex_destroy(&(*chat)->mutex);
     free(*chat);

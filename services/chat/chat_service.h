@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "rpc/rpc_server.h"
 #include "services/chat/chat_messages.h"
+#include "services/chat/chat_sealed.h"
 #include "services/store/store.h"
 
 struct chat_service;
@@ -20,7 +21,10 @@ struct chat_service_options {
     // Says what is known of a file that is shared with a room: ERR_NOT_FOUND if it is not. Inside the transaction of
     // the message. NULL: no file can be announced.
     chat_find_file_fn *find_shared_file;
-    void *context;
+    // Reads the chain of a user, who seals messages. NULL: nobody has keys.
+    chat_find_chain_fn *find_chain;
+    void *context;             // of these two
+    uint32_t sends_per_second; // messages that a user may send; 0: no limit
 };
 
 enum err chat_service_new(const struct chat_service_options *options, struct chat_service **out,

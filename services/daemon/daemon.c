@@ -164,7 +164,8 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct chat_service_options chat = {.store = daemon->store,
         .server = daemon->server,
         .find_shared_file = find_shared_file,
-        .context = daemon};
+        .context = daemon,
+        .sends_per_second = options->sends_per_second};
     return chat_service_new(&chat, &daemon->chat, why);
 }
 

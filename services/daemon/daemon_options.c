@@ -148,6 +148,19 @@ set_call_rate(struct daemon_options *options, const char *value, struct err_deta
 }
 
 static enum err
+set_send_rate(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    char *end = NULL;
+    unsigned long messages = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || messages > CALL_RATE_MAX) {
+        return err_fail(why, ERR_INVALID,
+            "--send-rate is a number of messages a second from 0, no limit, to %d, not \"%s\"", CALL_RATE_MAX, value);
+    }
+    options->sends_per_second = (uint32_t)messages;
+    return ERR_OK;
+}
+
+static enum err
 set_log_level(struct daemon_options *options, const char *value, struct err_detail *why)
 {
     enum err err = log_level_from_text(value, &options->log_level);
@@ -198,6 +211,7 @@ static const struct {
     {"token-ttl", "SECONDS", "how long a login lasts [2592000, which is 30 days]", set_token_ttl},
     {"call-rate", "N", "calls a second that one user may make, or one address before\nlogin; 0 for no limit [0]",
         set_call_rate},
+    {"send-rate", "N", "messages a second that one user may send; 0 for no limit [0]", set_send_rate},
     {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},
     {"fingerprint", NULL, "print the certificate's SHA-256 fingerprint and end", set_fingerprint},
     {"version", NULL, "print the version and end", set_version},

@@ -40,6 +40,7 @@ struct daemon_options {
     bool has_public_metrics;
     uint64_t token_lifetime_ms;
     uint32_t calls_per_second; // of a user; 0: no limit
+    uint32_t sends_per_second; // messages of a user; 0: no limit
     enum log_level log_level;
 };
 

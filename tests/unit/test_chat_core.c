@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "services/chat/chat_core.h"
+#include "services/chat/chat_history.h"
 #include "services/chat/chat_messages.h"
 
 static const uint8_t alice_id[CHAT_ID_BYTES] = {0xa1};
@@ -122,13 +123,13 @@ static enum err
 run_send(struct store_tx *tx, struct store_job *job)
 {
     struct change *change = (struct change *)job;
+    const struct chat_outgoing_file file = {.file_id = bytes_view_of(change->file_id, CHAT_ID_BYTES)};
     const struct chat_outgoing outgoing = {
         .sender = *change->user,
         .request_id = change->request_id,
         .room = change->room,
         .text = change->text,
-        .has_file = change->file_id != NULL,
-        .file_id = change->file_id == NULL ? (struct bytes_view){0} : bytes_view_of(change->file_id, CHAT_ID_BYTES),
+        .file = change->file_id == NULL ? NULL : &file,
         .find_file = find_file,
     };
     return chat_messages_send(tx, &outgoing, &change->sent, &change->why);
@@ -195,8 +196,12 @@ static enum err
 run_history(struct store_tx *tx, void *context)
 {
     struct history_read *read = context;
-    return chat_messages_history(tx, read->user->id, read->room, read->after_seq, read->limit, read->newest,
-        &read->page, &read->why);
+    const struct chat_history_query query = {.user_id = read->user->id,
+        .room = read->room,
+        .after_seq = read->after_seq,
+        .limit = read->limit,
+        .newest = read->newest};
+    return chat_history_read(tx, &query, &read->page, &read->why);
 }
 
 static void

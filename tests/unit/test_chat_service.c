@@ -514,8 +514,8 @@ test_heartbeats_tell_the_head(void **state)
     WAIT_UNTIL(first.count >= 2);
     assert_int_equal(first.events[0].kind, FC__CHAT__V1__EVENT__KIND_HEARTBEAT);
     assert_int_equal(first.events[0].seq, 41);
-    chat_fanout_note_head(fanout, room.id, 42);
-    chat_fanout_note_head(fanout, room.id, 7); // an older reading
+    chat_fanout_note_heads(fanout, room.id, 42, 3);
+    chat_fanout_note_heads(fanout, room.id, 7, 2); // an older reading
     WAIT_UNTIL(first.events[first.count - 1].seq == 42);
     chat_fanout_stop(fanout);
     WAIT_UNTIL(first.is_closed);

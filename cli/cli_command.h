@@ -70,6 +70,9 @@ enum err cli_chat_open(struct cli *cli, struct err_detail *why) ERR_CHECKED;
 
 // One for each command or command group.
 extern const struct cli_command cmd_signup, cmd_login, cmd_logout, cmd_whoami;
+extern const struct cli_command cmd_passwd, cmd_session_ls, cmd_session_revoke;
+extern const struct cli_command cmd_device_ls, cmd_device_offer, cmd_device_add, cmd_device_remove;
+extern const struct cli_command cmd_recover, cmd_verify;
 extern const struct cli_command cmd_room_create, cmd_room_list, cmd_leave;
 extern const struct cli_command cmd_room_show, cmd_room_fingerprint, cmd_audit;
 extern const struct cli_command cmd_room_amend, cmd_room_transfer;

@@ -58,7 +58,8 @@ look(struct fc_identity *identity, const char *user_name, struct e2e_user *user,
     }
     if (err == ERR_OK && fc_identity_device(identity) == NULL) {
         return err_fail(why, ERR_PRECONDITION,
-            "this machine is not a device of %s's yet, and cannot vouch for its keys: 'fc device offer' or 'fc recover'",
+            "this machine is not a device of %s's yet, and cannot vouch for its keys: 'fc device offer' or 'fc "
+            "recover'",
             identity->user_name);
     }
     if (err == ERR_OK) {
@@ -83,7 +84,7 @@ enum err
 fc_identity_safety_number(struct fc_identity *identity, const char *user_name, char out[FC_SAFETY_NUMBER_BYTES],
     struct fc_contact *contact_out, struct err_detail *why)
 {
-    _Static_assert(FC_SAFETY_NUMBER_BYTES == E2E_SAFETY_NUMBER_BYTES, "the public size is the real one");
+    _Static_assert((int)FC_SAFETY_NUMBER_BYTES == (int)E2E_SAFETY_NUMBER_BYTES, "the public size is the real one");
     struct e2e_user user = {0};
     struct fc_store_user row;
     enum err err = look(identity, user_name, &user, &row, why);
@@ -149,7 +150,8 @@ fc_identity_verify(struct fc_identity *identity, const char *user_name, const ch
     }
     if (err == ERR_OK && strcmp(given, expected) != 0) {
         err = err_fail(why, ERR_UNTRUSTED,
-            "the safety numbers differ: %s sees other keys than this machine, and somebody may be in between", user_name);
+            "the safety numbers differ: %s sees other keys than this machine, and somebody may be in between",
+            user_name);
     }
     if (err == ERR_OK) {
         err = pin(identity, &row, &user, true, why);

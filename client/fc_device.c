@@ -74,7 +74,8 @@ parse_code(const char *text, char out[CODE_CHARACTERS + 1], struct err_detail *w
         c = (char)(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
         c = (char)(c == 'O' ? '0' : c == 'I' || c == 'L' ? '1' : c);
         if (strchr(alphabet, c) == NULL || count == CODE_CHARACTERS) {
-            return err_fail(why, ERR_INVALID, "this is no device's code: it has %d letters and digits", CODE_CHARACTERS);
+            return err_fail(why, ERR_INVALID, "this is no device's code: it has %d letters and digits",
+                CODE_CHARACTERS);
         }
         out[count++] = c;
     }
@@ -376,10 +377,11 @@ fc_device_each(struct fc_identity *identity, bool (*fn)(void *context, const str
     enum err err = fc_identity_sync_own(identity, why);
     for (size_t i = 0; err == ERR_OK && i < identity->own.device_count; i++) {
         const struct e2e_device *from = &identity->own.devices[i];
-        struct fc_device device = {.name = from->name, .is_recovery = from->is_recovery, .is_revoked = from->is_revoked};
+        struct fc_device device = {.name = from->name,
+            .is_recovery = from->is_recovery,
+            .is_revoked = from->is_revoked};
         memcpy(device.id, from->id, sizeof(device.id));
-        device.is_this =
-            identity->has_keys && memcmp(from->id, identity->keys.device.id, sizeof(from->id)) == 0;
+        device.is_this = identity->has_keys && memcmp(from->id, identity->keys.device.id, sizeof(from->id)) == 0;
         if (!fn(context, &device)) {
             break;
         }

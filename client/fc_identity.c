@@ -1,6 +1,4 @@
 // The account's own keys on this machine: how they come to be, and how they come back.
-#include "client/fc_identity_priv.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +9,7 @@
 #include "base/digest.h"
 #include "base/random.h"
 #include "client/fc_derive_priv.h"
+#include "client/fc_identity_priv.h"
 
 // The recovery key of an identity that is being made, until the server has what it has to keep for it.
 #define NOTE_RECOVERY_KEY "recovery-key"
@@ -255,8 +254,8 @@ create(struct fc_identity *identity, bool is_recovery_offline, struct fc_identit
 {
     struct fc_recovery recovery = {0};
     // A machine that stopped in the midst of it goes on with the keys that it had made.
-    enum err err = identity->has_keys && identity->keys.has_identity ? read_note(identity, &recovery, why)
-                                                                     : ERR_NOT_FOUND;
+    enum err err =
+        identity->has_keys && identity->keys.has_identity ? read_note(identity, &recovery, why) : ERR_NOT_FOUND;
     if (err == ERR_NOT_FOUND) {
         err = make_keys(identity, is_recovery_offline, &recovery, why);
     }
@@ -366,7 +365,8 @@ check_account(struct fc_identity *identity, struct err_detail *why)
     enum err err = fc_session_who_am_i(identity->session, &account, why);
     if (err == ERR_OK && memcmp(account.user_id, identity->user_id, sizeof(identity->user_id)) != 0) {
         err = err_fail(why, ERR_UNTRUSTED,
-            "the server means another account by %s than the one whose keys are on this machine: if it was set up anew, "
+            "the server means another account by %s than the one whose keys are on this machine: if it was set up "
+            "anew, "
             "'fc logout --forget' makes room",
             identity->user_name);
     }

@@ -1,8 +1,8 @@
 // Who an account is: its own keys on this machine, and those of other people.
 //
-// An account has an identity key, devices that speak for it, and a way back: a recovery key. The server keeps the signed
-// chain of what has happened to them (proto/fc/e2e/v1/chain.proto); what it says is checked, kept in the local store,
-// and never believed to go back. All functions block; one thread at a time.
+// An account has an identity key, devices that speak for it, and a way back: a recovery key. The server keeps the
+// signed chain of what has happened to them (proto/fc/e2e/v1/chain.proto); what it says is checked, kept in the local
+// store, and never believed to go back. All functions block; one thread at a time.
 #ifndef CLIENT_FC_IDENTITY_H
 #define CLIENT_FC_IDENTITY_H
 
@@ -91,10 +91,10 @@ enum err fc_device_offer(struct fc_identity *identity, const char *name, char co
     struct err_detail *why) ERR_CHECKED;
 
 enum fc_device_offer_state {
-    FC_DEVICE_OFFERED,  // nobody has taken it in yet
-    FC_DEVICE_ADDED,    // it has been, and its secrets are on the way
-    FC_DEVICE_READY,    // with the identity key
-    FC_DEVICE_NO_SIGN,  // without: it cannot add or remove devices
+    FC_DEVICE_OFFERED, // nobody has taken it in yet
+    FC_DEVICE_ADDED,   // it has been, and its secrets are on the way
+    FC_DEVICE_READY,   // with the identity key
+    FC_DEVICE_NO_SIGN, // without: it cannot add or remove devices
 };
 
 // fc_device_offer_poll asks once how far it is.

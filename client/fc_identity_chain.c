@@ -2,14 +2,13 @@
 //
 // Each fetch begins with the newest entry that is kept, so that a server which shows another one in its place is found
 // out at once.
-#include "client/fc_identity_priv.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "client/fc_identity_priv.h"
 
 #include "fc/auth/v1/keys.stub.h"
 
@@ -284,8 +283,7 @@ take_answer(struct round *round, const Fc__Auth__V1__GetUsersResponse *response,
 
 // One call for those that are not done, and what it answers, in one transaction of the store.
 static enum err
-run_round(struct round *round, Fc__Auth__V1__WantedUser *users, Fc__Auth__V1__WantedUser **list,
-    struct err_detail *why)
+run_round(struct round *round, Fc__Auth__V1__WantedUser *users, Fc__Auth__V1__WantedUser **list, struct err_detail *why)
 {
     struct fc_identity *identity = round->identity;
     Fc__Auth__V1__GetUsersRequest request = FC__AUTH__V1__GET_USERS_REQUEST__INIT;

@@ -89,10 +89,10 @@ struct fc_identity_add {
     Fc__E2e__V1__Device device;
     Fc__E2e__V1__UserChange change;
 };
-void fc_identity_add_fill(struct fc_identity_add *add, const struct e2e_keys *keys, const char *name,
-    bool is_recovery);
+void fc_identity_add_fill(struct fc_identity_add *add, const struct e2e_keys *keys, const char *name, bool is_recovery);
 
-// fc_identity_append signs and sends the next entry of the own chain and syncs it. ERR_CONFLICT: the chain has moved on.
+// fc_identity_append signs and sends the next entry of the own chain and syncs it. ERR_CONFLICT: the chain has moved
+// on.
 enum err fc_identity_append(struct fc_identity *identity, Fc__E2e__V1__UserChange **changes, size_t count,
     const uint8_t identity_private[CRYPTO_KEY_BYTES], struct err_detail *why) ERR_CHECKED;
 

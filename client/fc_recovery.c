@@ -131,8 +131,7 @@ open_identity(struct fc_identity *identity, const struct fc_recovery *recovery, 
     if (err == ERR_OK) {
         err = crypto_sign_public(private_out, public);
     }
-    if (err == ERR_CORRUPT ||
-        (err == ERR_OK && memcmp(public, identity->own.identity_key, sizeof(public)) != 0)) {
+    if (err == ERR_CORRUPT || (err == ERR_OK && memcmp(public, identity->own.identity_key, sizeof(public)) != 0)) {
         digest_wipe(private_out, CRYPTO_KEY_BYTES);
         return err_fail(why, ERR_UNTRUSTED,
             "the recovery key is right, but what the server keeps for it is not: it has been changed there");

@@ -54,8 +54,8 @@ enum err fc_session_log_out(struct fc_session *session, struct err_detail *why) 
 // ERR_UNAUTHENTICATED: wrong; ERR_LIMIT: too many attempts.
 enum err fc_session_prove(struct fc_session *session, struct bytes_view password, struct err_detail *why) ERR_CHECKED;
 
-// fc_session_change_password replaces the password; logins go on working. What the server keeps sealed under the old one
-// is sealed anew. ERR_UNAUTHENTICATED: the old one is wrong.
+// fc_session_change_password replaces the password; logins go on working. What the server keeps sealed under the old
+// one is sealed anew. ERR_UNAUTHENTICATED: the old one is wrong.
 enum err fc_session_change_password(struct fc_session *session, struct bytes_view old_password,
     struct bytes_view new_password, struct err_detail *why) ERR_CHECKED;
 

@@ -142,10 +142,10 @@ run_revoke(struct cli *cli, struct err_detail *why)
 
 const struct cli_command cmd_invite = {
     .name = "invite",
-    .synopsis = "ROOM USER... | ROOM --link [--uses N] [--expires TIME] [--role ROLE]",
+    .synopsis = "ROOM USER... | ROOM --link [--uses N] [--expires TIME]",
     .summary = "invite users to a room, or make a link to it",
-    .details = "Users enter with 'fc join ROOM'. With --link a link is printed: whoever has it can\n"
-               "join, so send it on as you would a key. It works for ever and for everybody\n"
+    .details = "Users enter with 'fc join ROOM'. With --link a link is printed: whoever has it\n"
+               "can join, so send it on as you would a key. It works for ever and for everybody\n"
                "unless --uses and --expires (30m, 12h, 7d) say otherwise.\n",
     .options = CLI_ALLOWS(CLI_OPTION_LINK) | LINK_ONLY,
     .arguments_min = 1,

@@ -117,9 +117,9 @@ const struct cli_command cmd_join = {
                "a terminal. When piped input ends it goes on printing. When the server is away\n"
                "it waits for it, and then prints what was missed.\n"
                "\n"
-               "--exec runs COMMAND with /bin/sh -c for each message of others instead, one after\n"
-               "the other, with the message as JSON on its standard input and FC_ROOM, FC_SEQ and\n"
-               "FC_SENDER in its environment. That it fails ends nothing.\n"
+               "--exec runs COMMAND with /bin/sh -c for each message of others instead, one\n"
+               "after the other, with the message as JSON on its standard input, and FC_ROOM,\n"
+               "FC_SEQ and FC_SENDER in its environment. That it fails ends nothing.\n"
                "\n"
                "Being interrupted is how it usually ends, so that its exit code is 0 then.\n",
     .options = CLI_FOLLOW_ALLOWS | CLI_ALLOWS(CLI_OPTION_NO_FOLLOW),

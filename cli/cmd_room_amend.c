@@ -123,13 +123,13 @@ run_transfer(struct cli *cli, struct err_detail *why)
 
 const struct cli_command cmd_room_amend = {
     .name = "room amend",
-    .synopsis = "ROOM [--add USER,...] [--remove USER,...] [OPTION...]",
+    .synopsis = "ROOM [--add USER,...] [--remove USER,...] [...]",
     .summary = "change a room and who is in it",
     .details = "All that is asked for happens in one step, or nothing does. Lists may be given\n"
                "several times: --role alice=admin,bob=member --role carol=owner.\n"
                "\n"
-               "Those who are removed from an encrypted room cannot read what is sent afterwards:\n"
-               "the others take new keys. --rekey does that without a reason.\n",
+               "Those who are removed from an encrypted room cannot read what is sent\n"
+               "afterwards: the others take new keys. --rekey does that without a reason.\n",
     .options = CHANGES,
     .arguments_min = 1,
     .arguments_max = 1,

@@ -89,8 +89,8 @@ const struct cli_command cmd_edit = {
     .name = "edit",
     .synopsis = "ROOM SEQ TEXT...",
     .summary = "replace the text of a message of yours",
-    .details = "SEQ is the message's number: 'fc history -n' shows it. The others see that it was\n"
-               "edited.\n",
+    .details = "SEQ is the message's number: 'fc history -n' shows it. The others see that it\n"
+               "was edited.\n",
     .arguments_min = 3,
     .arguments_max = CLI_ARGUMENTS_ANY,
     .run = run_edit,

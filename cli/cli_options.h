@@ -20,7 +20,7 @@
     X(CLI_OPTION_HELP, "help", 'h', NULL, "show this help and do nothing else")                                        \
     X(CLI_OPTION_VERSION, "version", 0, NULL, "show the version and do nothing else")                                  \
     X(CLI_OPTION_PASSWORD_STDIN, "password-stdin", 0, NULL, "read the password from standard input")                   \
-    X(CLI_OPTION_RECOVERY, "recovery", 0, "WHERE", "the recovery key: server, or offline to keep it yourself")         \
+    X(CLI_OPTION_RECOVERY, "recovery", 0, "WHERE", "keep the recovery key on the server or offline")                   \
     X(CLI_OPTION_RESET, "reset", 0, NULL, "begin anew without the old keys and messages")                              \
     X(CLI_OPTION_TEST, "test", 0, NULL, "only check the recovery key")                                                 \
     X(CLI_OPTION_FORGET, "forget", 0, NULL, "also delete keys and messages from this machine")                         \

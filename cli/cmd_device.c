@@ -222,8 +222,8 @@ const struct cli_command cmd_device_ls = {
     .name = "device ls",
     .synopsis = "",
     .summary = "list the devices that speak for you",
-    .details = "Shows a * where it is this computer, the id, and the name. The recovery key is one\n"
-               "of them: whoever has it is let in.\n",
+    .details = "Shows a * where it is this computer, the id, and the name. The recovery key is\n"
+               "one of them: whoever has it is let in.\n",
     .run = run_ls,
 };
 
@@ -231,8 +231,8 @@ const struct cli_command cmd_device_offer = {
     .name = "device offer",
     .synopsis = "[--name NAME]",
     .summary = "ask to be let in, on a computer that has none of your keys",
-    .details = "Prints a code, and waits until 'fc device add CODE' is run on a computer that has\n"
-               "them. Carry the code there yourself: it is what keeps others out.\n",
+    .details = "Prints a code, and waits until 'fc device add CODE' is run on a computer that\n"
+               "has them. Carry the code there yourself: it is what keeps others out.\n",
     .options = CLI_ALLOWS(CLI_OPTION_NAME),
     .run = run_offer,
 };

@@ -98,14 +98,14 @@ run_recover(struct cli *cli, struct err_detail *why)
 
 const struct cli_command cmd_recover = {
     .name = "recover",
-    .synopsis = "[--test | --reset [--recovery offline] [--password-stdin] [--yes]]",
+    .synopsis = "[--test | --reset [--recovery offline] [--yes]]",
     .summary = "bring your keys here with the recovery key",
     .details = "Asks for the recovery key on the terminal, or reads it from standard input. Any\n"
                "case will do, with dashes or without. --test only says whether it is right.\n"
                "\n"
-               "--reset is for when the recovery key and all devices are lost: it makes new keys.\n"
-               "Older encrypted messages stay closed, and others are warned. It asks for the\n"
-               "password, and for the user name as a confirmation, which --yes gives.\n",
+               "--reset is for when the recovery key and all devices are lost: it makes new\n"
+               "keys. Older encrypted messages stay closed, and others are warned. It asks for\n"
+               "the password, and for the user name as a confirmation, which --yes gives.\n",
     .options = CLI_ALLOWS(CLI_OPTION_TEST) | CLI_ALLOWS(CLI_OPTION_RESET) | CLI_ALLOWS(CLI_OPTION_RECOVERY) |
                CLI_ALLOWS(CLI_OPTION_PASSWORD_STDIN) | CLI_ALLOWS(CLI_OPTION_YES),
     .run = run_recover,

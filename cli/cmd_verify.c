@@ -133,10 +133,11 @@ const struct cli_command cmd_verify = {
     .name = "verify",
     .synopsis = "[USER [--qr] [--code DIGITS] [--accept]]",
     .summary = "compare keys with somebody",
-    .details = "Shows the safety number of you and USER: 60 digits, the same on both sides if and\n"
-               "only if nobody is in between. Compare them by voice or face to face. --code tells\n"
-               "by its exit status whether DIGITS are the same, and marks USER as verified; 6 if\n"
-               "they differ. --accept goes on with new keys of somebody who was verified.\n"
+    .details = "Shows the safety number of you and USER: 60 digits, the same on both sides if\n"
+               "and only if nobody is in between. Compare them by voice or face to face. --code\n"
+               "tells by its exit status whether DIGITS are the same, and marks USER as\n"
+               "verified; 6 if they differ. --accept goes on with new keys of somebody who was\n"
+               "verified.\n"
                "\n"
                "Without USER lists those whose keys were seen: seen, verified or changed.\n",
     .options = CLI_ALLOWS(CLI_OPTION_QR) | CLI_ALLOWS(CLI_OPTION_CODE) | CLI_ALLOWS(CLI_OPTION_ACCEPT),

@@ -79,7 +79,10 @@ check_pin(struct fc_identity *identity, struct fc_store_user *row, const struct 
         *is_other_out = true;
         return;
     }
-    if (row->has_pin) {
+    if (row->has_pin && memcmp(row->user_id, identity->user_id, sizeof(row->user_id)) == 0) {
+        fc_identity_warn(identity,
+            "your account has new keys: if it was not you who ran 'fc recover --reset', somebody else is in it");
+    } else if (row->has_pin) {
         fc_identity_warn(identity,
             "%s has new keys: either they lost all their devices, or somebody else is behind the name now; "
             "compare with 'fc verify %s'",

@@ -1,5 +1,4 @@
-// The adapter between fc.chat.v1.Chat and the core: listing rooms, and the service's lifecycle. Other
-// methods have files of their own.
+// The Chat service: its table of methods, which have files of their own, and its lifecycle.
 #include "services/chat/chat_service.h"
 
 #include <stdlib.h>
@@ -7,14 +6,8 @@
 
 #include "base/log.h"
 #include "services/chat/chat_core.h"
+#include "services/chat/chat_log.h"
 #include "services/chat/chat_service_priv.h"
-#include "services/chat/chat_wire.h"
-
-static struct chat_service *
-chat_of(Fc__Chat__V1__Chat_Service *service)
-{
-    return (struct chat_service *)service;
-}
 
 void
 chat_fail(struct rpc_call *call, enum err code, const struct err_detail *why)
@@ -30,82 +23,18 @@ chat_fail(struct rpc_call *call, enum err code, const struct err_detail *why)
     rpc_call_fail_detail(call, code, why, NULL, 0);
 }
 
-struct list_query {
-    const uint8_t *user_id;
-    const char *after_name;
-    struct chat_room *rooms;
-    size_t max_rooms;
-    size_t count;
-    bool has_more;
+enum {
+    // An entry of a room's log and what goes with it.
+    ENTRY_REQUEST_MAX_BYTES = E2E_ENTRY_MAX_BYTES + 128 * 1024,
 };
 
-static enum err
-read_rooms(struct store_tx *tx, void *context)
-{
-    struct list_query *query = context;
-    return chat_core_list_rooms(tx, query->user_id, query->after_name, query->rooms, query->max_rooms, &query->count,
-        &query->has_more);
-}
-
-static void
-list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListRoomsRequest *request,
-    Fc__Chat__V1__ListRoomsResponse_Closure reply, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    if (request->limit > CHAT_ROOMS_PAGE_MAX) {
-        rpc_call_fail(call, ERR_INVALID, "a limit of %u rooms is too large, the largest is %d; use after_name for more",
-            (unsigned)request->limit, CHAT_ROOMS_PAGE_MAX);
-        return;
-    }
-    struct list_query query = {
-        .user_id = rpc_call_identity(call)->subject_id,
-        .after_name = request->after_name,
-        .max_rooms = request->limit == 0 ? CHAT_ROOMS_PAGE_MAX : request->limit,
-    };
-    Fc__Chat__V1__ListRoomsResponse response = FC__CHAT__V1__LIST_ROOMS_RESPONSE__INIT;
-    enum err err = ERR_NO_MEMORY;
-    query.rooms = calloc(query.max_rooms, sizeof(*query.rooms));
-    if (query.rooms != NULL) {
-        err = store_read(chat_of(service)->store, read_rooms, &query);
-    }
-    if (err == ERR_OK) {
-        err = chat_wire_rooms(query.rooms, query.count, &response.rooms);
-    }
-    if (err == ERR_OK) {
-        response.n_rooms = query.count;
-        response.has_more = query.has_more;
-        reply(&response, call);
-    } else {
-        chat_fail(call, err, NULL);
-    }
-    free(response.rooms);
-    free(query.rooms);
-}
-
-// Answers for what this server cannot do yet.
-#define LATER(name, Name)                                                                                              \
-    static void name(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__##Name##Request *request,                \
-        Fc__Chat__V1__##Name##Response_Closure reply, void *closure_data)                                              \
-    {                                                                                                                  \
-        (void)service;                                                                                                 \
-        (void)request;                                                                                                 \
-        (void)reply;                                                                                                   \
-        rpc_call_fail(closure_data, ERR_UNIMPLEMENTED, "this server cannot do that yet");                              \
-    }
-LATER(get_room, GetRoom)
-LATER(amend, Amend)
-LATER(get_log, GetLog)
-LATER(get_link, GetLink)
-LATER(block, Block)
-LATER(list_blocks, ListBlocks)
-
 static const struct rpc_method_rule rules[] = {
-    {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN},
+    {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
     {.method = "ListRooms", .access = RPC_ACCESS_TOKEN},
     {.method = "GetRoom", .access = RPC_ACCESS_TOKEN},
-    {.method = "Join", .access = RPC_ACCESS_TOKEN},
-    {.method = "Leave", .access = RPC_ACCESS_TOKEN},
-    {.method = "Amend", .access = RPC_ACCESS_TOKEN},
+    {.method = "Join", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
+    {.method = "Leave", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
+    {.method = "Amend", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
     {.method = "GetLog", .access = RPC_ACCESS_TOKEN},
     {.method = "GetLink", .access = RPC_ACCESS_TOKEN},
     {.method = "Send", .access = RPC_ACCESS_TOKEN},
@@ -132,7 +61,7 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
     chat->rpc = (Fc__Chat__V1__Chat_Service){
         .base = {.descriptor = &fc__chat__v1__chat__descriptor, .invoke = protobuf_c_service_invoke_internal},
         .create_room = chat_changes_create_room,
-        .list_rooms = list_rooms,
+        .list_rooms = chat_lists_list_rooms,
         .join = chat_changes_join,
         .leave = chat_changes_leave,
         .send = chat_send,
@@ -145,12 +74,12 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
         .mark_read = chat_marks_mark_read,
         .set_presence = chat_marks_set_presence,
         .report = chat_marks_report,
-        .get_room = get_room,
-        .amend = amend,
-        .get_log = get_log,
-        .get_link = get_link,
-        .block = block,
-        .list_blocks = list_blocks,
+        .get_room = chat_lists_get_room,
+        .amend = chat_changes_amend,
+        .get_log = chat_lists_get_log,
+        .get_link = chat_lists_get_link,
+        .block = chat_changes_block,
+        .list_blocks = chat_lists_list_blocks,
     };
     // With default attributes these two cannot fail on Linux.
     pthread_mutex_init(&chat->mutex, NULL);
@@ -160,6 +89,14 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
     chat->find_shared_file_context = options->context;
     chat->find_chain = options->find_chain;
     chat->find_chain_context = options->context;
+    chat->people = (struct chat_people){
+        .find_user = options->find_user,
+        .find_user_name = options->find_user_name,
+        .find_chain = options->find_chain,
+        .context = options->context,
+        .max_rooms_per_user = options->max_rooms_per_user,
+        .max_members = options->max_members,
+    };
     enum err err = chat_core_migrate(options->store, why);
     if (err == ERR_OK && options->sends_per_second > 0) {
         err = rpc_rate_new(options->sends_per_second, &chat->send_rate);
@@ -214,6 +151,13 @@ chat_service_is_member(struct chat_service *chat, struct store_tx *tx, const uin
         return ERR_OK;
     }
     return err;
+}
+
+enum err
+chat_service_device_revoked(struct chat_service *chat, struct store_tx *tx, const uint8_t user_id[16])
+{
+    (void)chat;
+    return chat_log_ask_rekey(tx, user_id);
 }
 
 void

@@ -10,6 +10,7 @@
 #include "rpc/rpc_rate.h"
 #include "services/chat/chat_fanout.h"
 #include "services/chat/chat_messages.h"
+#include "services/chat/chat_people.h"
 #include "services/chat/chat_sealed.h"
 #include "services/store/store.h"
 
@@ -23,6 +24,7 @@ struct chat_service {
     void *find_shared_file_context;
     chat_find_chain_fn *find_chain;
     void *find_chain_context;
+    struct chat_people people;
     struct rpc_rate *send_rate; // NULL: no limit
 
     // Changes that are between request and answer. The store may still run some after the server has been freed.
@@ -43,6 +45,22 @@ void chat_changes_join(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__
     Fc__Chat__V1__JoinResponse_Closure reply, void *closure_data);
 void chat_changes_leave(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__LeaveRequest *request,
     Fc__Chat__V1__LeaveResponse_Closure reply, void *closure_data);
+void chat_changes_amend(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__AmendRequest *request,
+    Fc__Chat__V1__AmendResponse_Closure reply, void *closure_data);
+void chat_changes_block(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__BlockRequest *request,
+    Fc__Chat__V1__BlockResponse_Closure reply, void *closure_data);
+
+// In chat_lists.c.
+void chat_lists_list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListRoomsRequest *request,
+    Fc__Chat__V1__ListRoomsResponse_Closure reply, void *closure_data);
+void chat_lists_get_room(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__GetRoomRequest *request,
+    Fc__Chat__V1__GetRoomResponse_Closure reply, void *closure_data);
+void chat_lists_get_log(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__GetLogRequest *request,
+    Fc__Chat__V1__GetLogResponse_Closure reply, void *closure_data);
+void chat_lists_get_link(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__GetLinkRequest *request,
+    Fc__Chat__V1__GetLinkResponse_Closure reply, void *closure_data);
+void chat_lists_list_blocks(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListBlocksRequest *request,
+    Fc__Chat__V1__ListBlocksResponse_Closure reply, void *closure_data);
 
 // In chat_send.c.
 void chat_send(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SendRequest *request,

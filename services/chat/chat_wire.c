@@ -27,8 +27,19 @@ chat_wire_room(const struct chat_room *room, Fc__Chat__V1__Room *out)
     out->head_seq = room->head_seq;
     out->is_member = room->is_member;
     out->member_count = room->member_count;
-    out->is_plain = true;
+    out->is_plain = room->is_plain;
     out->created_at_ms = room->created_at_ms;
+    out->kind = room->kind;
+    out->topic = borrow_text(room->topic);
+    out->role = room->role;
+    out->is_invited = room->is_invited;
+    out->is_archived = room->is_archived;
+    out->read_seq = room->read_seq;
+    out->log_seq = room->log_seq;
+    out->log_hash = borrow_bytes(room->log_hash, room->is_plain ? 0 : sizeof(room->log_hash));
+    out->unread_count = room->unread_count;
+    out->mention_count = room->mention_count;
+    out->history = room->history;
 }
 
 enum err

@@ -174,6 +174,18 @@ enum err fc_chat_send(struct fc_chat *chat, const char *room, const struct fc_ch
 // fc_chat_flush sends what is in the outbox, in order. count_out: how many went.
 enum err fc_chat_flush(struct fc_chat *chat, size_t *count_out, struct err_detail *why) ERR_CHECKED;
 
+// A message that waits in the outbox. Borrowed, valid during the call.
+struct fc_chat_queued {
+    const char *room;          // its name, where that is known
+    const uint8_t *message_id; // 16 bytes
+    int64_t created_unix_ms;
+    const char *last_error; // empty: none yet
+};
+
+// fc_chat_each_queued calls fn for what is in the outbox, in order, until it returns false.
+enum err fc_chat_each_queued(struct fc_chat *chat, bool (*fn)(void *context, const struct fc_chat_queued *queued),
+    void *context, struct err_detail *why) ERR_CHECKED;
+
 // fc_chat_sync fetches and opens what the local store lacks of a room.
 enum err fc_chat_sync(struct fc_chat *chat, const char *room, struct err_detail *why) ERR_CHECKED;
 

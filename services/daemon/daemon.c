@@ -90,6 +90,34 @@ is_member(void *context, struct store_tx *tx, const uint8_t room_id[16], const u
     return chat_service_is_member(daemon->chat, tx, room_id, user_id, is_member_out);
 }
 
+static enum err
+find_user(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16])
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user(daemon->auth, tx, name, id_out);
+}
+
+static enum err
+find_user_name(void *context, struct store_tx *tx, const uint8_t user_id[16], char *name_out)
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user_name(daemon->auth, tx, user_id, name_out);
+}
+
+static enum err
+find_chain(void *context, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_chain(daemon->auth, tx, user_id, out);
+}
+
+static enum err
+on_device_revoked(void *context, struct store_tx *tx, const uint8_t user_id[16])
+{
+    const struct daemon *daemon = context;
+    return chat_service_device_revoked(daemon->chat, tx, user_id);
+}
+
 // --- Start ----------------------------------------------------------------------------------------------------------
 
 static enum err
@@ -133,6 +161,7 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
         .max_users = options->max_users,
         .token_lifetime_ms = options->token_lifetime_ms,
         .on_revoked = on_revoked,
+        .on_device_revoked = on_device_revoked,
         .context = daemon,
     };
     enum err err = auth_service_new(&auth, &daemon->auth, why);
@@ -164,6 +193,9 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct chat_service_options chat = {.store = daemon->store,
         .server = daemon->server,
         .find_shared_file = find_shared_file,
+        .find_chain = find_chain,
+        .find_user = find_user,
+        .find_user_name = find_user_name,
         .context = daemon,
         .sends_per_second = options->sends_per_second};
     return chat_service_new(&chat, &daemon->chat, why);

@@ -11,7 +11,7 @@
 enum {
     DEPTH_MAX = 4,
     MESSAGES_MIN = 64,
-    BYTES_OF_A_MESSAGE = 16, // on average at least, of a large encoding
+    BYTES_OF_A_MESSAGE = 8, // on average at least, of a large encoding
     VARINT_MAX_BYTES = 10,
     WIRE_TYPE_BITS = 3,
 };

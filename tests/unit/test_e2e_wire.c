@@ -96,6 +96,15 @@ test_limits(void **state)
     assert_int_equal(unpack(entry, bytes_view_of(data, 2 * 100)), ERR_INVALID);
     assert_int_equal(unpack(entry, bytes_view_of(data, sizeof(data) - 1)), ERR_INVALID);
     assert_int_equal(unpack(entry, bytes_view_of(data, sizeof(data))), ERR_TOO_BIG);
+    // As many small changes as an entry may have.
+    static const uint8_t set_role[] = {0x42, 24 - 2, 0x22, 24 - 4, 0x0a, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
+        14, 15, 16, 0x10, 1};
+    struct bytes changes = {0};
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(bytes_append(&changes, bytes_view_of(set_role, sizeof(set_role))), ERR_OK);
+    }
+    assert_int_equal(unpack(entry, bytes_as_view(&changes)), ERR_OK);
+    bytes_free(&changes);
 }
 
 int

@@ -10,8 +10,8 @@
 // of the right type, text in UTF-8, no deeper than what is signed goes, and no more messages than their bytes deserve.
 enum {
     DEPTH_MAX = 4,
-    MESSAGES_MIN = 64,
-    BYTES_OF_A_MESSAGE = 8, // on average at least, of a large encoding
+    MESSAGES_MIN = 2048,    // as many small changes as an entry may have, of two messages each
+    BYTES_OF_A_MESSAGE = 8, // what all others have on average at least
     VARINT_MAX_BYTES = 10,
     WIRE_TYPE_BITS = 3,
 };

@@ -30,8 +30,11 @@ enum {
     "PRAGMA journal_size_limit = 16777216;"
 static const char settings_of_writer[] = SETTINGS_OF_ALL "PRAGMA cache_size = -4096;";
 static const char settings_of_reader[] = SETTINGS_OF_ALL "PRAGMA cache_size = -1024; PRAGMA query_only = ON;";
-// Keys and messages that have been deleted are overwritten.
-static const char settings_of_private[] = SETTINGS_OF_ALL "PRAGMA cache_size = -2048; PRAGMA secure_delete = ON;";
+// Keys and messages that have been deleted are overwritten. The log stays short, since it is read when the next program
+// starts (see db_open).
+static const char settings_of_private[] = SETTINGS_OF_ALL "PRAGMA cache_size = -2048;"
+                                                          "PRAGMA secure_delete = ON;"
+                                                          "PRAGMA wal_autocheckpoint = 256;";
 
 struct db_rows {
     struct db *db;
@@ -480,6 +483,10 @@ db_open(const char *path, enum db_role role, struct db **out, struct err_detail 
         goto out;
     }
     (void)sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
+    if (role == DB_PRIVATE) {
+        // What is in the log is on disk; copying it into the database would keep every short program waiting.
+        (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    }
     if (role != DB_READER) {
         err = set_write_ahead_log(db);
     }

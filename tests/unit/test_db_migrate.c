@@ -28,7 +28,9 @@ static int
 remove_file(void **state)
 {
     (void)state;
-    return unlink(path); // SQLite has removed the files beside it
+    char command[sizeof(path) + 16];
+    (void)snprintf(command, sizeof(command), "rm -f '%s'*", path);
+    return system(command);
 }
 
 static struct db *

@@ -196,6 +196,10 @@ test_a_damaged_file_says_how_to_go_on(void **state)
     put_room(store, 1, "lobby");
     fc_store_close(&store);
 
+    // A server's connection copies the log into the file when it closes.
+    struct db *db = NULL;
+    DO(db_open(path, DB_WRITER, &db, &why));
+    db_close(&db);
     // Not its first page, so that it opens, but all tables.
     assert_int_equal(stat(path, &status), 0);
     overwrite(path, 4096, (size_t)status.st_size - 4096);
@@ -211,6 +215,30 @@ test_a_damaged_file_says_how_to_go_on(void **state)
 
     overwrite(path, 0, 4096);
     refuse(ERR_CORRUPT, "fc recover");
+}
+
+static void
+test_a_file_that_was_moved_away_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    char path[512];
+    char moved[520];
+    struct bytes out = {0};
+    struct fc_store *store = open_store("ann");
+    (void)snprintf(path, sizeof(path), "%s", fc_store_path(store));
+    (void)snprintf(moved, sizeof(moved), "%s.damaged", path);
+    DO(fc_store_note_put(store, "x", bytes_view_of_text("1"), &why));
+    fc_store_close(&store);
+    assert_int_equal(rename(path, moved), 0);
+    store = open_store("ann");
+    assert_int_equal(fc_store_note_get(store, "x", &out, &why), ERR_NOT_FOUND);
+    DO(fc_store_note_put(store, "x", bytes_view_of_text("2"), &why));
+    fc_store_close(&store);
+    store = open_store("ann");
+    DO(fc_store_note_get(store, "x", &out, &why));
+    assert_true(bytes_view_equal(bytes_as_view(&out), bytes_view_of_text("2")));
+    bytes_free(&out);
+    fc_store_close(&store);
 }
 
 static void
@@ -340,6 +368,7 @@ main(void)
         TEST(test_keys_come_back_as_they_were),
         TEST(test_a_transaction_is_kept_or_undone_as_a_whole),
         TEST(test_a_damaged_file_says_how_to_go_on),
+        TEST(test_a_file_that_was_moved_away_leaves_nothing_behind),
         TEST(test_a_newer_file_is_left_alone),
         TEST(test_several_processes_make_and_write_it_at_once),
         TEST(test_a_full_disk_is_told_and_does_no_harm),

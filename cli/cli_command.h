@@ -46,7 +46,7 @@ struct cli_command {
     const char *synopsis; // what follows the name
     const char *summary;  // a line without a full stop
     const char *details;  // paragraphs of lines up to 80 columns, each ended by a newline; or NULL
-    uint32_t options;     // CLI_ALLOWS() of each, beside the global ones
+    uint64_t options;     // CLI_ALLOWS() of each, beside the global ones
     unsigned arguments_min;
     unsigned arguments_max;
     enum cli_argument argument;
@@ -65,6 +65,9 @@ enum err cli_session_open(struct cli *cli, bool needs_login, struct err_detail *
 
 // One for each command or command group.
 extern const struct cli_command cmd_signup, cmd_login, cmd_logout, cmd_whoami;
+extern const struct cli_command cmd_passwd, cmd_session_ls, cmd_session_revoke;
+extern const struct cli_command cmd_device_ls, cmd_device_offer, cmd_device_add, cmd_device_remove;
+extern const struct cli_command cmd_recover, cmd_verify;
 extern const struct cli_command cmd_room_create, cmd_room_list, cmd_leave;
 extern const struct cli_command cmd_join, cmd_send, cmd_history;
 extern const struct cli_command cmd_upload, cmd_download, cmd_ls, cmd_stat;

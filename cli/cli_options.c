@@ -9,7 +9,7 @@ const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF] = {
 #undef CLI_OPTION_ROW
 };
 
-_Static_assert(CLI_OPTION_NUMBER_OF <= 32, "an option is a bit of a uint32_t");
+_Static_assert(CLI_OPTION_NUMBER_OF <= 64, "an option is a bit of a uint64_t");
 
 // find_long accepts a full name only: what an abbreviation means would change with every new option.
 static bool

@@ -20,6 +20,15 @@
     X(CLI_OPTION_HELP, "help", 'h', NULL, "show this help and do nothing else")                                        \
     X(CLI_OPTION_VERSION, "version", 0, NULL, "show the version and do nothing else")                                  \
     X(CLI_OPTION_PASSWORD_STDIN, "password-stdin", 0, NULL, "read the password from standard input")                   \
+    X(CLI_OPTION_RECOVERY, "recovery", 0, "WHERE", "keep the recovery key on the server or offline")                   \
+    X(CLI_OPTION_RESET, "reset", 0, NULL, "begin anew without the old keys and messages")                              \
+    X(CLI_OPTION_TEST, "test", 0, NULL, "only check the recovery key")                                                 \
+    X(CLI_OPTION_FORGET, "forget", 0, NULL, "also delete keys and messages from this machine")                         \
+    X(CLI_OPTION_YES, "yes", 0, NULL, "do not ask")                                                                    \
+    X(CLI_OPTION_NO_SIGN, "no-sign", 0, NULL, "it may not add or remove devices itself")                               \
+    X(CLI_OPTION_QR, "qr", 0, NULL, "show it as a QR code, too")                                                       \
+    X(CLI_OPTION_CODE, "code", 0, "DIGITS", "compare with the safety number that they see")                            \
+    X(CLI_OPTION_ACCEPT, "accept", 0, NULL, "go on with the keys that they have now")                                  \
     X(CLI_OPTION_PLAIN, "plain", 0, NULL, "accept that the server can read the messages")                              \
     X(CLI_OPTION_SINCE, "since", 0, "SEQ", "begin after message number SEQ (0: from the first)")                       \
     X(CLI_OPTION_COUNT, "count", 0, "N", "end after printing N messages")                                              \
@@ -38,7 +47,7 @@ enum cli_option {
         CLI_OPTION_NUMBER_OF
 };
 
-#define CLI_ALLOWS(option) (UINT32_C(1) << (option))
+#define CLI_ALLOWS(option) (UINT64_C(1) << (option))
 
 // What every command takes.
 #define CLI_ALLOWS_ALWAYS                                                                                              \
@@ -57,7 +66,7 @@ extern const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF];
 
 // cli_options is what was given. Values are borrowed from argv.
 struct cli_options {
-    uint32_t given; // CLI_ALLOWS() of each
+    uint64_t given; // CLI_ALLOWS() of each
     const char *values[CLI_OPTION_NUMBER_OF];
 };
 

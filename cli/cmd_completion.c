@@ -93,18 +93,70 @@ add_scan(struct cli_text *out, const char *array, const char *first, const char 
         array);
 }
 
+// What is said of a first word that several commands share.
+static const char *
+summary_of_group(struct first_word word)
+{
+    static const struct {
+        const char *name;
+        const char *summary;
+    } groups[] = {
+        {"room", "make and list rooms"},
+        {"session", "list and end logins"},
+        {"device", "let devices in, list and end them"},
+    };
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        if (strlen(groups[i].name) == word.size && memcmp(groups[i].name, word.text, word.size) == 0) {
+            return groups[i].summary;
+        }
+    }
+    return "";
+}
+
+static bool
+is_same_group(struct first_word a, struct first_word b)
+{
+    return a.second != NULL && b.second != NULL && a.size == b.size && memcmp(a.text, b.text, a.size) == 0;
+}
+
 static void
-add_bash_words(struct cli_text *out, bool is_second)
+add_bash_first_words(struct cli_text *out)
 {
     const char *separator = "";
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         struct first_word word = first_word_of(*command);
-        if (is_second && word.second != NULL) {
-            cli_text_add(out, "%s%s", separator, word.second);
-            separator = " ";
-        } else if (!is_second && !is_repeated(command)) {
+        if (!is_repeated(command)) {
             cli_text_add(out, "%s%.*s", separator, (int)word.size, word.text);
             separator = " ";
+        }
+    }
+}
+
+static void
+add_bash_second_words(struct cli_text *out, struct first_word group)
+{
+    const char *separator = "";
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        struct first_word word = first_word_of(*command);
+        if (is_same_group(word, group)) {
+            cli_text_add(out, "%s%s", separator, word.second);
+            separator = " ";
+        }
+    }
+}
+
+// add_group_cases writes what comes after the first word of several commands. open and close surround the words.
+static void
+add_group_cases(struct cli_text *out, void (*add_words)(struct cli_text *out, struct first_word group),
+    const char *open, const char *close)
+{
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        struct first_word word = first_word_of(*command);
+        if (word.second != NULL && !is_repeated(command)) {
+            cli_text_add(out, "        ' %.*s'|' help %.*s') %s", (int)word.size, word.text, (int)word.size, word.text,
+                open);
+            add_words(out, word);
+            cli_text_add(out, "%s ;;\n", close);
         }
     }
 }
@@ -125,7 +177,7 @@ add_bash_command(struct cli_text *out, const struct cli_command *command)
         cli_text_add(out, " words='bash zsh fish'");
     } else if (command->argument == CLI_ARGUMENT_COMMAND) {
         cli_text_add(out, " words='");
-        add_bash_words(out, false);
+        add_bash_first_words(out);
         cli_text_add(out, "'");
     }
     cli_text_add(out, " ;;\n");
@@ -140,10 +192,9 @@ add_bash(struct cli_text *out)
                       "    local kind='' words='' options='--server --json --help --version'\n");
     add_scan(out, "COMP_WORDS", "1", "COMP_CWORD");
     cli_text_add(out, "    case $seen in\n        '') words='");
-    add_bash_words(out, false);
-    cli_text_add(out, "' ;;\n        ' room'|' help room') words='");
-    add_bash_words(out, true);
+    add_bash_first_words(out);
     cli_text_add(out, "' ;;\n");
+    add_group_cases(out, add_bash_second_words, "words='", "'");
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         add_bash_command(out, *command);
     }
@@ -172,16 +223,24 @@ add_zsh_entry(struct cli_text *out, const char *word, size_t word_size, const ch
 }
 
 static void
-add_zsh_words(struct cli_text *out, bool is_second)
+add_zsh_first_words(struct cli_text *out)
 {
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         struct first_word word = first_word_of(*command);
-        if (is_second && word.second != NULL) {
+        if (!is_repeated(command)) {
+            add_zsh_entry(out, word.text, word.size,
+                word.second == NULL ? (*command)->summary : summary_of_group(word));
+        }
+    }
+}
+
+static void
+add_zsh_second_words(struct cli_text *out, struct first_word group)
+{
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        struct first_word word = first_word_of(*command);
+        if (is_same_group(word, group)) {
             add_zsh_entry(out, word.second, strlen(word.second), (*command)->summary);
-        } else if (!is_second && word.second == NULL) {
-            add_zsh_entry(out, word.text, word.size, (*command)->summary);
-        } else if (!is_second && !is_repeated(command)) {
-            add_zsh_entry(out, word.text, word.size, "make and list rooms");
         }
     }
 }
@@ -203,7 +262,7 @@ add_zsh_command(struct cli_text *out, const struct cli_command *command)
         cli_text_add(out, " entries=(bash zsh fish)");
     } else if (command->argument == CLI_ARGUMENT_COMMAND) {
         cli_text_add(out, " entries=(");
-        add_zsh_words(out, false);
+        add_zsh_first_words(out);
         cli_text_add(out, ")");
     }
     cli_text_add(out, " ;;\n");
@@ -220,10 +279,9 @@ add_zsh(struct cli_text *out)
                       "    local -a entries options\n");
     add_scan(out, "words", "2", "CURRENT");
     cli_text_add(out, "    case $seen in\n        '') entries=(");
-    add_zsh_words(out, false);
-    cli_text_add(out, ") ;;\n        ' room'|' help room') entries=(");
-    add_zsh_words(out, true);
+    add_zsh_first_words(out);
     cli_text_add(out, ") ;;\n");
+    add_group_cases(out, add_zsh_second_words, "entries=(", ")");
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         add_zsh_command(out, *command);
     }
@@ -262,13 +320,13 @@ add_fish_name(struct cli_text *out, const struct cli_command *const *command)
     struct first_word word = first_word_of(*command);
     if (!is_repeated(command)) {
         cli_text_add(out, "complete -c fc -n __fish_use_subcommand -a %.*s -d ", (int)word.size, word.text);
-        add_quoted(out, word.second == NULL ? (*command)->summary : "make and list rooms", ":");
+        add_quoted(out, word.second == NULL ? (*command)->summary : summary_of_group(word), ":");
         cli_text_add(out, "\n");
     }
     if (word.second != NULL) {
         cli_text_add(out, "complete -c fc -n '__fish_seen_subcommand_from %.*s; and not __fish_seen_subcommand_from ",
             (int)word.size, word.text);
-        add_bash_words(out, true);
+        add_bash_second_words(out, word);
         cli_text_add(out, "' -a %s -d ", word.second);
         add_quoted(out, (*command)->summary, ":");
         cli_text_add(out, "\n");
@@ -318,7 +376,7 @@ add_fish(struct cli_text *out)
         } else if ((*command)->argument == CLI_ARGUMENT_COMMAND) {
             add_fish_condition(out, *command);
             cli_text_add(out, " -a '");
-            add_bash_words(out, false);
+            add_bash_first_words(out);
             cli_text_add(out, "'\n");
         }
     }

@@ -217,7 +217,8 @@ run_in_room(struct cli *cli, struct join *join, struct err_detail *why)
 {
     struct fc_room room = {0};
     struct fc_room_stream *stream = NULL;
-    struct fc_room_stream_options options = {.room = join->room,
+    struct fc_room_stream_options options = {.rooms = &join->room,
+        .room_count = 1,
         .on_message = on_message,
         .on_state = on_state,
         .context = join};

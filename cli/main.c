@@ -19,6 +19,15 @@ const struct cli_command *const cli_commands[] = {
     &cmd_login,
     &cmd_logout,
     &cmd_whoami,
+    &cmd_passwd,
+    &cmd_session_ls,
+    &cmd_session_revoke,
+    &cmd_device_ls,
+    &cmd_device_offer,
+    &cmd_device_add,
+    &cmd_device_remove,
+    &cmd_recover,
+    &cmd_verify,
     &cmd_room_create,
     &cmd_room_list,
     &cmd_join,
@@ -101,7 +110,7 @@ check_words(const struct cli *cli, struct err_detail *why)
 {
     const struct cli_command *command = cli->command;
     for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
-        uint32_t bit = CLI_ALLOWS(i);
+        uint64_t bit = CLI_ALLOWS(i);
         if ((cli->options.given & bit) != 0 && ((command->options | CLI_ALLOWS_ALWAYS) & bit) == 0) {
             return err_fail(why, ERR_INVALID, "there is no option --%s here", cli_option_rows[i].name);
         }

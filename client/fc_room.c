@@ -45,6 +45,16 @@ fc_room_from_wire(const Fc__Chat__V1__Room *wire, struct fc_room *out, struct er
     out->member_count = wire->member_count;
     out->is_plain = wire->is_plain;
     out->created_unix_ms = wire->created_at_ms;
+    out->is_public = wire->kind == FC__E2E__V1__ROOM_KIND__PUBLIC;
+    out->is_direct = wire->kind == FC__E2E__V1__ROOM_KIND__DIRECT;
+    out->is_invited = wire->is_invited;
+    out->is_archived = wire->is_archived;
+    if (strlen(wire->topic) < sizeof(out->topic)) {
+        memcpy(out->topic, wire->topic, strlen(wire->topic));
+    }
+    out->role = (int)wire->role;
+    out->read_seq = wire->read_seq;
+    out->log_seq = wire->log_seq;
     return ERR_OK;
 }
 
@@ -68,6 +78,16 @@ fc_room_message_from_wire(const Fc__Chat__V1__Message *wire, const char *name, s
         .sender = wire->sender,
         .text = wire->text,
         .sent_unix_ms = wire->sent_at_ms,
+        .type = (enum fc_message_type)wire->type,
+        .target_seq = wire->target_seq,
+        .reply_to_seq = wire->reply_to_seq,
+        .topic = wire->topic,
+        .mentions = (const char *const *)wire->mentions,
+        .mention_count = wire->n_mentions,
+        .edited_unix_ms = wire->edited_at_ms,
+        .is_deleted = wire->is_deleted,
+        .is_encrypted = wire->sealed.len > 0 || wire->sealed_hash.len > 0,
+        .wire = wire,
     };
     if (file != NULL) {
         out->has_file = true;

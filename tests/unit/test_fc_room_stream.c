@@ -384,8 +384,10 @@ on_state(void *context, enum fc_stream_state state, enum err code, const struct 
 static enum err
 try_open(bool is_from_head, uint64_t after_seq, struct err_detail *why)
 {
+    const char *const rooms[] = {"team"};
     struct fc_room_stream_options options = {
-        .room = "team",
+        .rooms = rooms,
+        .room_count = 1,
         .is_from_head = is_from_head,
         .after_seq = after_seq,
         .on_message = on_message,

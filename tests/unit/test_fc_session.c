@@ -90,6 +90,7 @@ answer(ProtobufCService *service, unsigned method, const ProtobufCMessage *input
     } else if (method == WHO_AM_I) {
         who = (Fc__Auth__V1__WhoAmIResponse)FC__AUTH__V1__WHO_AM_IRESPONSE__INIT;
         who.user_name = strdup(server.user_name);
+        who.user_id = (ProtobufCBinaryData){.len = 16, .data = salt_of_server};
         call->response = &who.base;
     }
 }

@@ -1,5 +1,6 @@
 """Keys, devices and what people do with them: fc device, recover, verify, passwd, session."""
 import glob
+import json
 import os
 import re
 import signal
@@ -167,8 +168,12 @@ class Pairing(KeysTestCase):
         with running(process):
             self.assertEqual(len(code.replace("-", "")), 26)
             spoken = code.lower().replace("-", " ").replace("0", "o").replace("1", "l")
-            self.assertEqual(old.run("device", "add", spoken).text, "let in new one\n")
-            self.assertIn(b'"can_sign":true', self.finish(process))
+            text = old.run("device", "add", spoken).text
+            self.assertTrue(text.startswith("let in new one\n"))
+            said = json.loads(self.finish(process))
+            self.assertTrue(said["can_sign"])
+            self.assertRegex(said["number"], r"\A\d{5}(?: \d{5}){5}\Z")
+            self.assertIn(said["number"], text, "both show the same")
         self.assertEqual(self.this_device(new)["name"], "new one")
         new.run("device", "remove", self.this_device(old)["id"])
 

@@ -625,6 +625,5 @@ auth_service_find_user_name(struct auth_service *auth, struct store_tx *tx, cons
 enum err
 auth_service_find_chain(struct auth_service *auth, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
 {
-    (void)auth;
-    return auth_keys_core_find_chain(tx, user_id, out);
+    return auth_chains_find(auth->chains, tx, user_id, out);
 }

@@ -12,6 +12,7 @@
 #include "base/work_pool.h"
 #include "rpc/rpc_call.h"
 #include "services/auth/auth_attempts.h"
+#include "services/auth/auth_chains.h"
 #include "services/auth/auth_core.h"
 #include "services/auth/auth_service.h"
 #include "services/store/store.h"
@@ -27,6 +28,7 @@ struct auth_service {
     struct auth_service_options options;
     struct work_pool *hashing;
     struct auth_attempts *attempts;
+    struct auth_chains *chains;
     uint8_t secret[AUTH_SECRET_BYTES];
     struct auth_verifier nobody; // what keys for unknown names are compared with; no key matches it
 

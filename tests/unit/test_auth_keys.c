@@ -153,7 +153,11 @@ static enum err
 on_device_revoked(void *context, struct store_tx *tx, const uint8_t user_id[16])
 {
     (void)context;
-    assert_non_null(tx);
+    struct e2e_user user = {0};
+    // The transaction's own state, whatever becomes of it.
+    assert_int_equal(auth_service_find_chain(auth, tx, user_id, &user), ERR_OK);
+    assert_int_equal(user.seq, 2);
+    e2e_user_deinit(&user);
     rekeys++;
     memcpy(rekeyed_user, user_id, sizeof(rekeyed_user));
     return rekey_result;
@@ -650,6 +654,36 @@ test_siblings_find_users_and_chains(void **state)
     (void)state;
     assert_int_equal(append(alice_id, &first), ERR_OK);
     assert_int_equal(store_read(store, ask, NULL), ERR_OK);
+    assert_int_equal(store_read(store, ask, NULL), ERR_OK);
+}
+
+static enum err
+check_phone(struct store_tx *tx, void *is_revoked)
+{
+    struct e2e_user user = {0};
+    assert_int_equal(auth_service_find_chain(auth, tx, alice_id, &user), ERR_OK);
+    assert_int_equal(user.seq, *(bool *)is_revoked ? 2 : 1);
+    assert_int_equal(e2e_user_device(&user, phone.id)->is_revoked, *(bool *)is_revoked);
+    e2e_user_deinit(&user);
+    return ERR_OK;
+}
+
+static void
+test_siblings_do_not_see_what_was_rolled_back(void **state)
+{
+    (void)state;
+    struct chain_entry second = {.revoked = phone.id};
+    bool is_revoked = false;
+    assert_int_equal(append(alice_id, &first), ERR_OK);
+    assert_int_equal(store_read(store, check_phone, &is_revoked), ERR_OK);
+    chain_next(&first, &second);
+    rekey_result = ERR_NO_SPACE;
+    assert_int_equal(append(alice_id, &second), ERR_NO_SPACE);
+    assert_int_equal(store_read(store, check_phone, &is_revoked), ERR_OK);
+    rekey_result = ERR_OK;
+    assert_int_equal(append(alice_id, &second), ERR_OK);
+    is_revoked = true;
+    assert_int_equal(store_read(store, check_phone, &is_revoked), ERR_OK);
 }
 
 // --- Recovery -----------------------------------------------------------------------------------------------------
@@ -1083,6 +1117,7 @@ main(void)
         TEST(test_a_revoked_device_is_told_of_inside_the_transaction),
         TEST(test_a_reset_ends_all_devices_and_is_told_of),
         TEST(test_siblings_find_users_and_chains),
+        TEST(test_siblings_do_not_see_what_was_rolled_back),
         TEST(test_a_way_back_is_the_callers_own),
         TEST(test_a_way_back_is_bounded),
         TEST(test_offers_are_the_callers_own_and_end_after_an_hour),

@@ -93,6 +93,12 @@ void auth_sessions_handle_list(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__
 void auth_sessions_handle_revoke(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__RevokeSessionRequest *request,
     Fc__Auth__V1__RevokeSessionResponse_Closure answer, void *closure_data);
 
+void auth_keys_handle_get_users(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__GetUsersRequest *request,
+    Fc__Auth__V1__GetUsersResponse_Closure answer, void *closure_data);
+
+// auth_keys_service is the service that a handler of Keys belongs to.
+struct auth_service *auth_keys_service(Fc__Auth__V1__Keys_Service *rpc);
+
 // auth_keys_init fills keys_rpc.
 void auth_keys_init(struct auth_service *auth);
 

@@ -68,6 +68,35 @@ find_shared_file(void *context, struct store_tx *tx, const uint8_t room_id[16], 
 }
 
 static enum err
+on_device_revoked(void *context, struct store_tx *tx, const uint8_t user_id[16])
+{
+    const struct daemon *daemon = context;
+    return chat_service_device_revoked(daemon->chat, tx, user_id);
+}
+
+static enum err
+find_user(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16])
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user(daemon->auth, tx, name, id_out);
+}
+
+static enum err
+find_user_name(void *context, struct store_tx *tx, const uint8_t user_id[16],
+    char name_out[TEXT_USER_NAME_MAX_BYTES + 1])
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user_name(daemon->auth, tx, user_id, name_out);
+}
+
+static enum err
+find_chain(void *context, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_chain(daemon->auth, tx, user_id, out);
+}
+
+static enum err
 find_member_room(void *context, struct store_tx *tx, const char *room, const uint8_t user_id[16],
     struct filestore_room *room_out, struct err_detail *why)
 {
@@ -133,6 +162,7 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
         .max_users = options->max_users,
         .token_lifetime_ms = options->token_lifetime_ms,
         .on_revoked = on_revoked,
+        .on_device_revoked = on_device_revoked,
         .context = daemon,
     };
     enum err err = auth_service_new(&auth, &daemon->auth, why);
@@ -164,6 +194,9 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct chat_service_options chat = {.store = daemon->store,
         .server = daemon->server,
         .find_shared_file = find_shared_file,
+        .find_user = find_user,
+        .find_user_name = find_user_name,
+        .find_chain = find_chain,
         .context = daemon,
         .sends_per_second = options->sends_per_second};
     return chat_service_new(&chat, &daemon->chat, why);

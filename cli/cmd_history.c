@@ -88,6 +88,7 @@ run_search(struct cli *cli, struct err_detail *why)
     struct printing printing = {.style = cli_message_style_from(&cli->options), .why = why};
     struct bytes query = {0};
     uint64_t limit = 0;
+    bool is_away = false;
     printing.style.has_room = true;
     printing.style.has_number = true;
     enum err code = cli_options_u64(&cli->options, CLI_OPTION_LIMIT, 0, FOUND_DEFAULT, &limit, why);
@@ -98,7 +99,7 @@ run_search(struct cli *cli, struct err_detail *why)
         code = cli_chat_open(cli, why);
     }
     if (code == ERR_OK && !cli_options_has(&cli->options, CLI_OPTION_OFFLINE)) {
-        code = cli_room_sync_all(cli, why);
+        code = cli_room_sync_all(cli, &is_away, why);
     }
     if (code == ERR_OK) {
         code = fc_chat_search(cli->chat, room, (const char *)query.data, (size_t)limit, on_message, &printing, why);

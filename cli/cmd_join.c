@@ -76,7 +76,11 @@ run_join(struct cli *cli, struct err_detail *why)
     if (!cli_options_has(&cli->options, CLI_OPTION_NO_FOLLOW)) {
         return cli_follow_run(cli, &entered.room, why);
     }
-    return cli_options_has(&cli->options, CLI_OPTION_JSON) ? cli_room_print_json(&entered, why) : ERR_OK;
+    if (!cli_options_has(&cli->options, CLI_OPTION_JSON)) {
+        return ERR_OK;
+    }
+    code = cli_room_complete(cli, &entered, why);
+    return code == ERR_OK ? cli_room_print_json(&entered, why) : code;
 }
 
 static enum err

@@ -104,7 +104,7 @@ on_report(void *context, const struct fc_reported *reported)
         cli_text_add_printable(&text, message->sender);
         cli_text_add(&text, ": ");
         cli_text_add_printable(&text, reported->reason);
-        cli_text_add(&text, "\n    ");
+        cli_text_add(&text, "%s", message->text[0] != '\0' ? "\n    " : "");
         cli_text_add_printable(&text, message->text);
         cli_text_add(&text, "\n");
     }

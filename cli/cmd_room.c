@@ -50,7 +50,8 @@ run_create(struct cli *cli, struct err_detail *why)
         return code;
     }
     if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {
-        return cli_room_print_json(&made, why);
+        code = cli_room_complete(cli, &made, why);
+        return code == ERR_OK ? cli_room_print_json(&made, why) : code;
     }
     cli_text_add(&text, "made the %sroom ", made.room.is_plain ? "" : "encrypted ");
     cli_text_add_printable(&text, made.room.name);
@@ -104,26 +105,13 @@ on_room(void *context, const struct fc_chat_room *room)
     return listing->code == ERR_OK;
 }
 
-static bool
-on_public_room(void *context, const struct fc_room *room)
-{
-    const struct fc_chat_room other = {.room = *room};
-    return room->is_member || room->is_invited || on_room(context, &other);
-}
-
 static enum err
 run_list(struct cli *cli, struct err_detail *why)
 {
     struct listing listing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON), .why = why};
     enum err code = cli_chat_open(cli, why);
     if (code == ERR_OK) {
-        code = cli_room_refresh(cli, why);
-    }
-    if (code == ERR_OK) {
-        code = fc_chat_each_room(cli->chat, on_room, &listing, why);
-    }
-    if (code == ERR_OK && listing.code == ERR_OK && cli_options_has(&cli->options, CLI_OPTION_ALL)) {
-        code = fc_room_each(cli->session, on_public_room, &listing, why);
+        code = cli_room_each(cli, cli_options_has(&cli->options, CLI_OPTION_ALL), on_room, &listing, why);
     }
     return listing.code != ERR_OK ? listing.code : code;
 }

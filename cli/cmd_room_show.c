@@ -113,9 +113,6 @@ run_show(struct cli *cli, struct err_detail *why)
     struct showing showing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON)};
     enum err code = cli_chat_open(cli, why);
     if (code == ERR_OK) {
-        code = cli_room_refresh(cli, why);
-    }
-    if (code == ERR_OK) {
         code = cli_room_find(cli, cli->arguments[0], &room, why);
     }
     if (code == ERR_OK) {

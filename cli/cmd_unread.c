@@ -43,11 +43,10 @@ run_unread(struct cli *cli, struct err_detail *why)
 {
     struct listing listing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON), .why = why};
     enum err code = cli_chat_open(cli, why);
-    if (code == ERR_OK && !cli_options_has(&cli->options, CLI_OPTION_OFFLINE)) {
-        code = cli_room_sync_all(cli, why);
-    }
-    if (code == ERR_OK) {
+    if (code == ERR_OK && cli_options_has(&cli->options, CLI_OPTION_OFFLINE)) {
         code = fc_chat_each_room(cli->chat, on_unread, &listing, why);
+    } else if (code == ERR_OK) {
+        code = cli_room_each(cli, false, on_unread, &listing, why);
     }
     return listing.code != ERR_OK ? listing.code : code;
 }

@@ -302,8 +302,8 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
     return err;
 }
 
-enum err
-fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
+static enum err
+sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
 {
     uint64_t before = place->state.state == NULL ? 0 : place->state.state->seq;
     uint64_t epoch_before = place->state.state == NULL ? 0 : place->state.state->epoch;
@@ -336,6 +336,20 @@ fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_d
         err = fc_chat_open_waiting(chat, place, why);
     }
     return err;
+}
+
+enum err
+fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
+{
+    struct err_detail detail = {0};
+    enum err err = sync_log(chat, place, &detail);
+    if (err == ERR_OK) {
+        err = fc_chat_keep_name(chat, place, &detail);
+    }
+    if (why != NULL && err != ERR_OK) {
+        *why = detail;
+    }
+    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
 }
 
 enum err

@@ -103,6 +103,13 @@ check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e
     const Fc__E2e__V1__Header *header = message->header;
     bool is_named = false;
     enum err err = fc_chat_log_names(chat, place, header->user_id.data, &is_named, why);
+    if (err == ERR_OK && !is_named) {
+        // Who came in a moment ago.
+        err = fc_chat_sync_log(chat, place, why);
+        if (err == ERR_OK) {
+            err = fc_chat_log_names(chat, place, header->user_id.data, &is_named, why);
+        }
+    }
     if (err != ERR_OK) {
         return err;
     }
@@ -235,6 +242,16 @@ decrypt(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_mess
     return err;
 }
 
+// fail_message is for what an honest server takes from nobody. What only members can see to be wrong, they see and go on:
+// else each of them could keep the others from reading.
+static enum err
+fail_message(const struct fc_chat_place *place, const struct fc_store_message *message, struct err_detail *why)
+{
+    return err_fail(why, ERR_UNTRUSTED,
+        "message %llu of \"%s\" is not by %s, as the server says, or was changed: it is not shown",
+        (unsigned long long)message->seq, place->row.name, message->sender_name);
+}
+
 // open_sealed checks and opens what an encrypted message holds. seq: its number.
 static enum err
 open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view sealed, bool is_new,
@@ -245,8 +262,7 @@ open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view
     const struct e2e_user *sender = NULL;
     enum err err = e2e_message_parse(sealed, &message, &cause);
     if (err == ERR_INVALID || err == ERR_TOO_BIG) {
-        out->message.unread = FC_STORE_INVALID;
-        return ERR_OK;
+        return fail_message(place, &out->message, why);
     }
     if (err != ERR_OK) {
         return err;
@@ -256,21 +272,25 @@ open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view
                          is_same(header->message_id, out->message.message_id, E2E_ID_BYTES) &&
                          is_same(header->user_id, out->message.sender_id, E2E_ID_BYTES);
     err = is_consistent ? check_sender(chat, place, &message, &sender, why) : ERR_CORRUPT;
+    if (err == ERR_CORRUPT) {
+        err = fail_message(place, &out->message, why);
+    }
     if (err == ERR_OK && is_new) {
         err = check_seen(chat, place, header, out->message.seq, why);
     }
     if (err == ERR_OK) {
         memcpy(out->device_id, header->device_id.data, sizeof(out->device_id));
         out->message.device_id = out->device_id;
+        if (header->type == FC__E2E__V1__TYPE__DELETE) {
+            // Said openly, so that it is known without the key, too.
+            out->message.type = FC__CHAT__V1__MESSAGE_TYPE__DELETE;
+            out->message.target_seq = header->target_seq;
+        }
         out->sender = strdup(sender->name);
         out->message.sender_name = out->sender;
         err = out->sender == NULL ? ERR_NO_MEMORY : decrypt(chat, place, &message, out, why);
     }
     e2e_message_deinit(&message);
-    if (err == ERR_CORRUPT) {
-        out->message.unread = FC_STORE_INVALID;
-        return ERR_OK;
-    }
     return err;
 }
 
@@ -298,14 +318,20 @@ open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat
     struct fc_chat_opened *out, struct err_detail *why)
 {
     enum err err = move_chain(place, wire, why);
-    if (err != ERR_OK || wire->sealed.len == 0) {
-        out->message.is_deleted = true;
+    // What was done to a message other messages say, not the server.
+    out->message.edited_ms = 0;
+    out->message.is_deleted = err == ERR_OK && wire->sealed.len == 0;
+    if (err != ERR_OK) {
         return err;
+    }
+    if (wire->sealed.len == 0) {
+        memcpy(out->sealed_hash, wire->sealed_hash.data, sizeof(out->sealed_hash)); // whose size the chain has checked
+        return ERR_OK;
     }
     err = open_sealed(chat, place, view_of(wire->sealed), true, out, why);
     if (err == ERR_OK && out->message.unread == FC_STORE_INVALID) {
-        fc_chat_warn(chat, "message %llu of \"%s\" is not by %s, as the server says, or was changed: it is not shown",
-            (unsigned long long)wire->seq, place->row.name, wire->sender);
+        fc_chat_warn(chat, "message %llu of \"%s\", by %s, cannot be opened: whoever sent it sealed it wrongly",
+            (unsigned long long)wire->seq, place->row.name, out->message.sender_name);
     }
     if (out->message.unread == FC_STORE_NO_KEY || out->message.unread == FC_STORE_NO_ENTRY) {
         out->message.sealed = view_of(wire->sealed);
@@ -313,9 +339,9 @@ open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat
     return err;
 }
 
-enum err
-fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opened *out, struct err_detail *why)
+static enum err
+begin_message(struct fc_chat_place *place, const Fc__Chat__V1__Message *wire, struct fc_chat_opened *out,
+    struct err_detail *why)
 {
     memset(out, 0, sizeof(*out));
     if (!is_id(wire->id) || !is_id(wire->sender_id) || !is_same(wire->room_id, place->row.room_id, E2E_ID_BYTES) ||
@@ -332,7 +358,28 @@ fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc
         .edited_ms = wire->edited_at_ms,
         .is_deleted = wire->is_deleted,
     };
+    return ERR_OK;
+}
+
+enum err
+fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
+    struct fc_chat_opened *out, struct err_detail *why)
+{
+    enum err err = begin_message(place, wire, out, why);
+    if (err != ERR_OK) {
+        return err;
+    }
     return place->row.is_plain ? take_plain(wire, out) : open_encrypted(chat, place, wire, out, why);
+}
+
+enum err
+fc_chat_open_again(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
+    struct fc_chat_opened *out, struct err_detail *why)
+{
+    enum err err = begin_message(place, wire, out, why);
+    out->message.edited_ms = 0;
+    out->message.is_deleted = false;
+    return err == ERR_OK ? open_sealed(chat, place, view_of(wire->sealed), false, out, why) : err;
 }
 
 void

@@ -238,8 +238,8 @@ is_rekey_due(const struct fc_chat_place *place)
 static enum err
 prepare_room(struct fc_chat *chat, struct fc_chat_place *place, bool is_stale, struct err_detail *why)
 {
-    enum err err = ERR_OK;
-    if (place->state.state == NULL || is_stale) {
+    enum err err = fc_chat_settle(chat, place, why);
+    if (err == ERR_OK && (place->state.state == NULL || is_stale)) {
         err = fc_chat_sync_log(chat, place, why);
     }
     if (err == ERR_OK && place->state.state == NULL) {
@@ -368,7 +368,14 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
 {
     struct fc_chat_place *place = NULL;
     bool is_stale = false;
-    enum err err = post(chat, outgoing, out, &is_stale, why);
+    enum err err = fc_chat_get_place(chat, outgoing->room_id, &place, why);
+    if (err == ERR_OK) {
+        err = fc_chat_settle(chat, place, why);
+    }
+    if (err != ERR_OK) {
+        return err; // it stays
+    }
+    err = post(chat, outgoing, out, &is_stale, why);
     for (unsigned i = 0; is_stale && i < FC_CHAT_ATTEMPTS; i++) {
         err = fc_chat_get_place(chat, outgoing->room_id, &place, why);
         if (err == ERR_OK) {

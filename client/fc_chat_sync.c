@@ -36,6 +36,15 @@ keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_ope
     if (err == ERR_OK) {
         err = fc_store_messages_put(chat->store, messages, count, &repeated, why);
     }
+    if (err == ERR_OK && repeated > 0 && !place->row.is_plain) {
+        // Each id is taken once by a server, whoever sends it.
+        err = err_fail(why, ERR_UNTRUSTED,
+            "the server repeats %zu earlier messages of \"%s\" as new ones, between %llu and %llu", repeated,
+            place->row.name, (unsigned long long)messages[0].seq, (unsigned long long)last_seq);
+    }
+    if (err == ERR_OK) {
+        err = fc_chat_deleted_note(chat, place, opened, count, why);
+    }
     if (err == ERR_OK) {
         err = fc_store_room_set_head(chat->store, place->row.room_id, last_seq, why);
     }
@@ -52,15 +61,18 @@ keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_ope
         return err_fail(why, ERR_UNTRUSTED,
             "the server shows other messages of \"%s\" than before under the same numbers", place->row.name);
     }
-    if (err == ERR_OK && repeated > 0) {
-        fc_chat_warn(chat, "the server repeats %zu messages of \"%s\" under new numbers: they are not shown again", repeated,
-            place->row.name);
-    }
     if (err == ERR_OK) {
         place->row.synced_seq = last_seq;
         place->row.head_seq = last_seq > place->row.head_seq ? last_seq : place->row.head_seq;
     }
     return err;
+}
+
+static enum err
+fail_gap(const struct fc_chat_place *place, uint64_t seq, struct err_detail *why)
+{
+    return err_fail(why, place->row.is_plain ? ERR_PROTOCOL : ERR_UNTRUSTED,
+        "the server keeps back the messages after %llu of \"%s\"", (unsigned long long)seq, place->row.name);
 }
 
 static enum err
@@ -74,8 +86,7 @@ take_history(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__
     while (err == ERR_OK && count < page->n_messages) {
         const Fc__Chat__V1__Message *wire = page->messages[count];
         if (wire->seq != after_seq + 1 + count) {
-            err = err_fail(why, ERR_PROTOCOL, "the server keeps back the messages after %llu of \"%s\"",
-                (unsigned long long)(after_seq + count), place->row.name);
+            err = fail_gap(place, after_seq + count, why);
             break;
         }
         err = fc_chat_open_message(chat, place, wire, &opened[count], why);
@@ -112,8 +123,7 @@ sync_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_out
             place->row.name, (unsigned long long)page->head_seq, (unsigned long long)place->row.synced_seq);
     }
     if (err == ERR_OK && page->n_messages == 0 && page->head_seq > place->row.synced_seq) {
-        err = err_fail(why, ERR_PROTOCOL, "the server keeps back the messages after %llu of \"%s\"",
-            (unsigned long long)place->row.synced_seq, place->row.name);
+        err = fail_gap(place, place->row.synced_seq, why);
     }
     if (err == ERR_OK) {
         err = take_history(chat, place, page, why);
@@ -127,14 +137,24 @@ enum err
 fc_chat_sync_place(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
 {
     bool is_behind = true;
+    struct err_detail detail = {0};
     enum err err = ERR_OK;
     if (!place->row.is_plain) {
-        err = fc_chat_sync_log(chat, place, why);
+        err = fc_chat_sync_log(chat, place, &detail);
     }
     while (err == ERR_OK && is_behind) {
-        err = sync_page(chat, place, &is_behind, why);
+        err = sync_page(chat, place, &is_behind, &detail);
     }
-    return err;
+    if (err == ERR_OK && !place->row.is_plain) {
+        err = fc_chat_deleted_check(chat, place, &detail);
+    }
+    if (err == ERR_OK && !place->row.is_plain) {
+        err = fc_chat_absolve(chat, place, FC_CHAT_DOUBT_SYNC, &detail);
+    }
+    if (why != NULL && err != ERR_OK) {
+        *why = detail;
+    }
+    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
 }
 
 enum err
@@ -155,18 +175,22 @@ fc_chat_take(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__
     struct err_detail *why)
 {
     struct fc_chat_opened opened;
+    struct err_detail detail = {0};
     if (wire->seq <= place->row.synced_seq) {
         return ERR_OK;
     }
     if (wire->seq != place->row.synced_seq + 1) {
         return ERR_OUT_OF_RANGE;
     }
-    enum err err = fc_chat_open_message(chat, place, wire, &opened, why);
+    enum err err = fc_chat_open_message(chat, place, wire, &opened, &detail);
     if (err == ERR_OK) {
-        err = keep(chat, place, &opened, 1, why);
+        err = keep(chat, place, &opened, 1, &detail);
     }
     fc_chat_opened_deinit(&opened);
-    return err;
+    if (why != NULL && err != ERR_OK) {
+        *why = detail;
+    }
+    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
 }
 
 // --- Out of the store -----------------------------------------------------------------------------------------------

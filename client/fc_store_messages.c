@@ -123,6 +123,7 @@ wipe_row(struct fc_store *store, int64_t id, struct err_detail *why)
 struct known {
     int64_t id;
     bool is_same; // has the message_id that was asked for
+    bool was_opened; // has the device that sent it, as what was opened in an encrypted room
     uint8_t sender_id[E2E_ID_BYTES];
     Fc__Chat__V1__MessageType type;
     uint64_t target_seq;
@@ -138,7 +139,8 @@ find_known(struct fc_store *store, int64_t room, uint64_t seq, const uint8_t *me
 {
     struct db_rows *rows = NULL;
     enum err err = fc_store_select(store,
-        "SELECT id, message_id, sender_id, type, target_seq, unread, is_deleted, base_edited_ms FROM message "
+        "SELECT id, message_id, sender_id, type, target_seq, unread, is_deleted, base_edited_ms, device_id IS NOT NULL "
+        "FROM message "
         "WHERE room = $1 AND seq = $2",
         DB_ARGS(db_int(room), fc_store_number(seq)), &rows, why);
     if (err == ERR_OK) {
@@ -151,6 +153,7 @@ find_known(struct fc_store *store, int64_t room, uint64_t seq, const uint8_t *me
             .unread = (enum fc_store_unread)db_rows_int(rows, 5),
             .is_deleted = db_rows_int(rows, 6) != 0,
             .base_edited_ms = db_rows_int(rows, 7),
+            .was_opened = db_rows_int(rows, 8) != 0,
         };
         if (fc_store_copy_blob(rows, 2, out->sender_id, sizeof(out->sender_id)) != ERR_OK) {
             err = fc_store_fail(store, ERR_CORRUPT, why);
@@ -311,7 +314,9 @@ put_message(struct fc_store *store, int64_t room, const struct fc_store_message 
         return err_fail(why, ERR_CONFLICT, "the server shows another message under the number %llu than before",
             (unsigned long long)message->seq);
     }
-    if (is_known && (known.is_deleted || known.unread == FC_STORE_READABLE || known.unread == FC_STORE_REPEATED)) {
+    // One that the server has shown as deleted, in an encrypted room, and shows now.
+    bool is_back = is_known && known.is_deleted && !known.was_opened && message->device_id != NULL && !message->is_deleted;
+    if (is_known && !is_back && (known.is_deleted || known.unread == FC_STORE_READABLE || known.unread == FC_STORE_REPEATED)) {
         return renew(store, room, &known, message, why);
     }
     err = find_copy(store, room, message, &unread, repeated, why);

@@ -274,6 +274,15 @@ make_sealed_request(struct fc_chat *chat, struct fc_chat_place *place, const uin
     return err;
 }
 
+// is_of_now: the message was sealed for the newest entry of the log.
+static bool
+is_of_now(const struct fc_chat_place *place, const Fc__E2e__V1__Header *header)
+{
+    const Fc__E2e__V1__RoomState *state = place->state.state;
+    return header->epoch == state->epoch && bytes_view_equal(bytes_view_of(header->log_head.data, header->log_head.len),
+                                                bytes_view_of(state->head_hash.data, state->head_hash.len));
+}
+
 // reseal makes the request of a message in the outbox anew, for the epoch that holds now.
 static enum err
 reseal(struct fc_chat *chat, struct fc_chat_place *place, struct fc_store_outgoing *outgoing, struct err_detail *why)
@@ -287,6 +296,10 @@ reseal(struct fc_chat *chat, struct fc_chat_place *place, struct fc_store_outgoi
     enum err err = request == NULL ? ERR_NO_MEMORY : prepare_room(chat, place, true, why);
     if (err == ERR_OK) {
         err = e2e_message_parse(bytes_view_of(request->sealed.data, request->sealed.len), &message, why);
+    }
+    if (err == ERR_OK && is_of_now(place, message.header)) {
+        // The log says nothing new, and the server wants a new epoch: a device of somebody's has ended.
+        err = fc_chat_rekey(chat, place, why);
     }
     if (err == ERR_OK) {
         err = fc_chat_epoch_secret(chat, place, message.header->epoch, secret, why);

@@ -168,6 +168,7 @@ enum err
 fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_write_fn *write, const void *context,
     bool is_rekey_wanted, struct err_detail *why)
 {
+    uint8_t hash[E2E_HASH_BYTES];
     enum err err = fc_chat_settle(chat, place, why);
     err = err == ERR_OK ? ERR_CONFLICT : err;
     for (unsigned i = 0; i < FC_CHAT_ATTEMPTS && err == ERR_CONFLICT; i++) {
@@ -194,9 +195,12 @@ fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_wri
         if (err == ERR_OK) {
             err = amend_with(chat, place, &entry, why);
         }
+        if (err == ERR_OK) {
+            err = e2e_room_entry_hash(bytes_as_view(&entry.body), hash);
+        }
         fc_chat_entry_deinit(&entry);
     }
-    return err == ERR_OK ? fc_chat_sync_log(chat, place, why) : err;
+    return err == ERR_OK ? fc_chat_own_entry_check(chat, place, hash, why) : err;
 }
 
 static enum err

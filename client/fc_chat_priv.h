@@ -195,6 +195,18 @@ enum err fc_chat_deleted_note(struct fc_chat *chat, const struct fc_chat_place *
 // fc_chat_deleted_check: everything is here, so that each of them has to have been taken back. ERR_UNTRUSTED: by nobody.
 enum err fc_chat_deleted_check(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 
+// --- fc_chat_own.c
+
+// fc_chat_own_note remembers that the server has given an own message a number. ERR_UNTRUSTED: another one has it.
+enum err fc_chat_own_note(struct fc_chat *chat, struct fc_chat_place *place, uint64_t seq,
+    const uint8_t message_id[E2E_ID_BYTES], struct err_detail *why) ERR_CHECKED;
+// fc_chat_own_check holds messages, in order and without gaps, against that. In the transaction that keeps them.
+enum err fc_chat_own_check(struct fc_chat *chat, const struct fc_chat_place *place, const struct fc_chat_opened *opened,
+    size_t count, struct err_detail *why) ERR_CHECKED;
+// fc_chat_own_entry_check fetches the log, which has to have an entry that the server has acknowledged.
+enum err fc_chat_own_entry_check(struct fc_chat *chat, struct fc_chat_place *place, const uint8_t hash[E2E_HASH_BYTES],
+    struct err_detail *why) ERR_CHECKED;
+
 // --- fc_chat_sync.c
 
 enum err fc_chat_sync_place(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;

@@ -399,6 +399,14 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
             err = post(chat, outgoing, out, &is_stale, why);
         }
     }
+    if (err == ERR_OK) {
+        struct err_detail cause = {0};
+        err = fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC,
+            fc_chat_own_note(chat, place, out->seq, outgoing->message_id, &cause), &cause);
+        if (err != ERR_OK && why != NULL) {
+            *why = cause;
+        }
+    }
     if (is_for_later(err)) {
         free(outgoing->last_error);
         outgoing->last_error = strdup(err_message(why, err));

@@ -46,6 +46,9 @@ keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_ope
         err = fc_chat_deleted_note(chat, place, opened, count, why);
     }
     if (err == ERR_OK) {
+        err = fc_chat_own_check(chat, place, opened, count, why);
+    }
+    if (err == ERR_OK) {
         err = fc_store_room_set_head(chat->store, place->row.room_id, last_seq, why);
     }
     if (err == ERR_OK) {
@@ -116,11 +119,12 @@ sync_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_out
     request.limit = FC_ROOM_HISTORY_PAGE;
     fc_chat_start_call(chat, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_history(&call, &request, &page), why);
-    if (err == ERR_OK && page->head_seq < place->row.synced_seq) {
+    uint64_t known_seq = place->row.is_plain ? place->row.synced_seq : place->row.head_seq;
+    if (err == ERR_OK && page->head_seq < known_seq) {
         err = err_fail(why, ERR_UNTRUSTED,
             "the server's history of \"%s\" ends at %llu, and %llu had been seen: messages were taken back, or the server "
             "restored from a backup",
-            place->row.name, (unsigned long long)page->head_seq, (unsigned long long)place->row.synced_seq);
+            place->row.name, (unsigned long long)page->head_seq, (unsigned long long)known_seq);
     }
     if (err == ERR_OK && page->n_messages == 0 && page->head_seq > place->row.synced_seq) {
         err = fail_gap(place, place->row.synced_seq, why);

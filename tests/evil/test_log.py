@@ -2,7 +2,8 @@
 import unittest
 
 from evil_case import EvilTestCase, copied
-from evil_proxy import Refusal
+from evil_proxy import Answer, Refusal
+from fc.chat.v1 import chat_pb2
 from fc.e2e.v1 import chain_pb2
 from fc.rpc.v1 import rpc_pb2
 from fc_client import e2e
@@ -106,6 +107,17 @@ class Omissions(EvilTestCase):
             response.head_seq += 1
         self.bob.proxy.answers["GetLog"] = announce
         self.assert_detected(self.bob, "keeps back the log")
+
+
+    def test_what_was_acknowledged(self):
+        """alice is told that carol is out, and she is not."""
+        def swallow(_):
+            raise Answer(chat_pb2.AmendResponse())
+        self.alice.proxy.requests["Amend"] = swallow
+        self.assert_detected(self.alice, "has none of it", "room", "amend", self.room, "--remove", self.carol.name)
+        self.assertEqual(len(self.entries()), 1)
+        self.alice.proxy.be_honest()
+        self.alice.run("room", "amend", self.room, "--remove", self.carol.name)
 
 
 class Alterations(EvilTestCase):

@@ -2,6 +2,7 @@
 import unittest
 
 from evil_case import INTEGRITY, EvilTestCase, copied, rechain, wait_until
+from evil_proxy import Answer
 from fc.chat.v1 import chat_pb2
 from fc.e2e.v1 import message_pb2
 from fc_client import e2e
@@ -59,7 +60,9 @@ class Order(MessagesTestCase):
     def test_the_newest_is_missing(self):
         """Nobody can tell at once: it is noticed when somebody speaks who had seen it."""
         self.say(self.alice, "one", "two")
-        self.bob.proxy.answers = self.showing(lambda messages: messages[:1])
+        def hide(_, response):
+            response.room.head_seq = 1
+        self.bob.proxy.answers = {**self.showing(lambda messages: messages[:1]), "GetRoom": hide}
         self.assertEqual(self.texts(self.bob), ["one"])
         self.say(self.carol, "three")
         self.assert_change_is_detected(lambda messages: messages[:1] + messages[2:], "shown other messages before it")
@@ -68,6 +71,21 @@ class Order(MessagesTestCase):
         self.say(self.alice, "one", "two")
         self.bob.run("history", self.room)
         self.assert_change_is_detected(lambda messages: messages[:1], "ends at 1, and 2 had been seen")
+
+    def test_one_that_was_acknowledged(self):
+        """alice is told that it is on disk; it is nowhere, and then another one has its number."""
+        self.say(self.alice, "one")
+        self.alice.run("history", self.room)
+
+        def swallow(_):
+            raise Answer(chat_pb2.SendResponse(room_id=self.room_id, seq=2, sent_at_ms=1, chain=bytes(32)))
+        self.alice.proxy.requests["Send"] = swallow
+        self.alice.run("send", self.room, "two")
+        self.alice.proxy.be_honest()
+        self.assert_detected(self.alice, "ends at 1, and 2 had been seen")
+        self.say(self.bob, "instead")
+        self.assert_detected(self.alice, "acknowledged a message of yours as number 2")
+        self.assert_sends_nothing(self.alice)
 
     def test_two_in_another_order(self):
         self.say(self.alice, "one")

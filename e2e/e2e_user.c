@@ -191,6 +191,7 @@ apply_change(struct e2e_user *user, const Fc__E2e__V1__UserChange *change, bool 
     case FC__E2E__V1__USER_CHANGE__KIND_REVOKE_DEVICE:
         return revoke_device(user, change->revoke_device, seq, why);
     case FC__E2E__V1__USER_CHANGE__KIND__NOT_SET:
+    case _FC__E2E__V1__USER_CHANGE__KIND__CASE_IS_INT_SIZE:
     default:
         return err_fail(why, ERR_INVALID, "the user entry has a change of no kind");
     }

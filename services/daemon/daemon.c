@@ -68,6 +68,40 @@ find_shared_file(void *context, struct store_tx *tx, const uint8_t room_id[16], 
 }
 
 static enum err
+find_user(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16])
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user(daemon->auth, tx, name, id_out);
+}
+
+static enum err
+find_user_name(void *context, struct store_tx *tx, const uint8_t user_id[16],
+    char name_out[TEXT_USER_NAME_MAX_BYTES + 1])
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user_name(daemon->auth, tx, user_id, name_out);
+}
+
+static enum err
+find_chain(void *context, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
+{
+    const struct daemon *daemon = context;
+    enum err err = auth_service_find_chain(daemon->auth, tx, user_id, out);
+    if (err == ERR_OK && out->seq == 0) {
+        e2e_user_deinit(out);
+        err = ERR_NOT_FOUND;
+    }
+    return err;
+}
+
+static enum err
+on_device_revoked(void *context, struct store_tx *tx, const uint8_t user_id[16])
+{
+    const struct daemon *daemon = context;
+    return chat_service_device_revoked(daemon->chat, tx, user_id);
+}
+
+static enum err
 find_member_room(void *context, struct store_tx *tx, const char *room, const uint8_t user_id[16],
     struct filestore_room *room_out, struct err_detail *why)
 {
@@ -133,6 +167,7 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
         .max_users = options->max_users,
         .token_lifetime_ms = options->token_lifetime_ms,
         .on_revoked = on_revoked,
+        .on_device_revoked = on_device_revoked,
         .context = daemon,
     };
     enum err err = auth_service_new(&auth, &daemon->auth, why);
@@ -164,7 +199,13 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct chat_service_options chat = {.store = daemon->store,
         .server = daemon->server,
         .find_shared_file = find_shared_file,
-        .context = daemon};
+        .find_user = find_user,
+        .find_user_name = find_user_name,
+        .find_chain = find_chain,
+        .context = daemon,
+        .max_rooms_per_user = options->max_rooms_per_user,
+        .max_members = options->max_members,
+        .sends_per_second = options->sends_per_second};
     return chat_service_new(&chat, &daemon->chat, why);
 }
 

@@ -128,7 +128,9 @@ show(struct shown_user *user, const uint8_t *body, size_t body_size, const uint8
 {
     size_t at = user->count++;
     assert_true(at < ENTRIES_MAX && body_size <= CHAIN_BODY_MAX_BYTES);
-    memcpy(user->bodies[at], body, body_size);
+    if (body_size > 0) {
+        memcpy(user->bodies[at], body, body_size);
+    }
     memcpy(user->signatures[at], signature, 64);
     user->entries[at] = (Fc__E2e__V1__Signed)FC__E2E__V1__SIGNED__INIT;
     user->entries[at].body = (ProtobufCBinaryData){.len = body_size, .data = user->bodies[at]};

@@ -211,6 +211,7 @@ e2e_room_needs_rekey(const struct e2e_room *room, const Fc__E2e__V1__RoomEntry *
         case FC__E2E__V1__ROOM_CHANGE__KIND_SET_TOPIC:
         case FC__E2E__V1__ROOM_CHANGE__KIND_SET_ARCHIVED:
         case FC__E2E__V1__ROOM_CHANGE__KIND__NOT_SET:
+        case _FC__E2E__V1__ROOM_CHANGE__KIND__CASE_IS_INT_SIZE:
         default:
             break;
         }

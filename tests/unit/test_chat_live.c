@@ -2,7 +2,6 @@
 // read; and the methods around it, through a real server.
 #include "base/clock.h"
 #include "chat_server_support.h"
-#include "e2e/e2e_message.h"
 
 #define MESSAGE FC__CHAT__V1__EVENT__KIND_MESSAGE
 #define HEARTBEAT FC__CHAT__V1__EVENT__KIND_HEARTBEAT
@@ -335,115 +334,6 @@ test_messages_a_second_are_limited(void **state)
     assert_true(send_as(bob, "team", "mine", NULL) > 0); // each has their own
 }
 
-static struct e2e_keys phone;
-
-static enum err
-find_chain(void *context, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
-{
-    (void)context;
-    (void)tx;
-    memset(out, 0, sizeof(*out));
-    memcpy(out->id, user_id, sizeof(out->id));
-    out->seq = 1;
-    out->device_count = 1;
-    out->devices = calloc(1, sizeof(*out->devices));
-    assert_non_null(out->devices);
-    memcpy(out->devices[0].id, phone.id, sizeof(phone.id));
-    memcpy(out->devices[0].sign_key, phone.sign_public, sizeof(phone.sign_public));
-    return ERR_OK;
-}
-
-static enum err
-encrypt_room(struct store_tx *tx, struct store_job *job)
-{
-    (void)job;
-    return store_exec(tx, "UPDATE chat_rooms SET is_plain = 0, epoch = 5", STORE_NO_ARGS, NULL);
-}
-
-static int
-setup_with_keys(void **state)
-{
-    struct store_job job = {.run = encrypt_room};
-    (void)state;
-    if (make_folder() != 0 || e2e_keys_generate(&phone) != ERR_OK) {
-        return -1;
-    }
-    start(&(const struct chat_service_options){.find_chain = find_chain});
-    make_team();
-    return store_write_wait(store, &job) == ERR_OK ? 0 : -1;
-}
-
-// find_team reads the room's id.
-static void
-find_team(uint8_t room_id_out[CHAT_ID_BYTES])
-{
-    Fc__Chat__V1__ListRoomsRequest request = FC__CHAT__V1__LIST_ROOMS_REQUEST__INIT;
-    CALL(alice, list_rooms, &request);
-    assert_int_equal(err, ERR_OK);
-    const Fc__Chat__V1__ListRoomsResponse *response = rpc_unary_response(&call);
-    assert_int_equal(response->n_rooms, 1);
-    memcpy(room_id_out, response->rooms[0]->id.data, CHAT_ID_BYTES);
-    rpc_unary_deinit(&call);
-}
-
-// send_sealed sends as alice; chain_size_out gets the size of the answer's chain.
-static struct rpc_status
-send_sealed(uint64_t epoch, const char *text_beside, size_t *chain_size_out)
-{
-    static const uint8_t secret[E2E_SECRET_BYTES] = {1};
-    static uint8_t alice_id[CHAT_ID_BYTES] = {'a'};
-    static uint8_t log_head[E2E_HASH_BYTES] = {1};
-    uint8_t room_id[CHAT_ID_BYTES];
-    struct bytes sealed = {0};
-    struct rpc_unary call;
-    find_team(room_id);
-    rpc_unary_init(&call, alice, &fc__chat__v1__chat__descriptor);
-    Fc__E2e__V1__Header header = FC__E2E__V1__HEADER__INIT;
-    header.suite = E2E_SUITE;
-    header.epoch = epoch;
-    header.room_id = (ProtobufCBinaryData){.len = sizeof(room_id), .data = room_id};
-    header.user_id = (ProtobufCBinaryData){.len = sizeof(alice_id), .data = alice_id};
-    header.device_id = (ProtobufCBinaryData){.len = sizeof(phone.id), .data = phone.id};
-    header.message_id = (ProtobufCBinaryData){.len = sizeof(call.request_id), .data = call.request_id};
-    header.log_head = (ProtobufCBinaryData){.len = sizeof(log_head), .data = log_head};
-    assert_int_equal(e2e_message_seal(&header, secret, phone.sign_private, bytes_view_of("hi", 2), &sealed), ERR_OK);
-    Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
-    request.room = lend_text("team");
-    request.text = lend_text(text_beside);
-    request.sealed = (ProtobufCBinaryData){.len = sealed.size, .data = sealed.data};
-    fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
-    enum err err = rpc_unary_wait(&call);
-    assert_int_equal(err == ERR_OK, call.status.code == RPC_OK);
-    const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
-    *chain_size_out = response == NULL ? 0 : response->chain.len;
-    struct rpc_status status = call.status;
-    rpc_unary_deinit(&call);
-    bytes_free(&sealed);
-    return status;
-}
-
-static void
-test_sealed_messages_through_the_wire(void **state)
-{
-    (void)state;
-    size_t chain_size = 0;
-    listen_to(bob, team, 1, &first);
-    struct rpc_status status = send_sealed(4, "", &chain_size);
-    assert_int_equal(status.code, RPC_ABORTED);
-    assert_string_equal(status.reason, "EPOCH_STALE");
-    status = send_sealed(5, "readable", &chain_size);
-    assert_int_equal(status.code, RPC_INVALID_ARGUMENT);
-    status = send_sealed(5, "", &chain_size);
-    assert_int_equal(status.code, RPC_OK);
-    assert_int_equal(chain_size, CHAT_HASH_BYTES);
-    assert_int_equal(send_as(alice, "team", "readable", NULL), 0);
-    WAIT_UNTIL(first.count >= 1);
-    assert_int_equal(first.events[0].seq, 1);
-    assert_true(first.events[0].sealed_size > 0);
-    assert_string_equal(first.events[0].text, "");
-    rpc_subscriber_free(&first.subscriber);
-}
-
 static void
 test_reports_are_for_admins_of_the_server(void **state)
 {
@@ -542,7 +432,6 @@ main(void)
         TEST(test_log_and_its_heartbeats),
         TEST(test_slow_subscriber_sees_that_it_missed_something),
         cmocka_unit_test_setup_teardown(test_messages_a_second_are_limited, setup_with_limit, teardown),
-        cmocka_unit_test_setup_teardown(test_sealed_messages_through_the_wire, setup_with_keys, teardown),
         TEST(test_reports_are_for_admins_of_the_server),
         TEST(test_history_and_search_through_the_wire),
     };

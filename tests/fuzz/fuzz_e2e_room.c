@@ -62,7 +62,7 @@ set_bytes(ProtobufCBinaryData *field, const void *from, size_t size)
     field->len = size;
 }
 
-// --- People, the same in every run -----------------------------------------------------------------------------------
+// --- People, the same in every run ---------------------------------------------------------------------------------
 
 static void
 make_person(size_t index)
@@ -123,8 +123,7 @@ find_user(void *context, const Fc__E2e__V1__UserHead *head, const struct e2e_use
     return err_fail(why, ERR_NOT_FOUND, "no such user");
 }
 
-// --- Entries
-// ----------------------------------------------------------------------------------------------------------
+// --- Entries -------------------------------------------------------------------------------------------------------
 
 static void
 add_head(Fc__E2e__V1__RoomEntry *entry, size_t index)
@@ -212,8 +211,7 @@ apply_signed(struct e2e_room *room, const Fc__E2e__V1__RoomEntry *entry, uint8_t
     return err;
 }
 
-// --- What always holds
-// ------------------------------------------------------------------------------------------------
+// --- What always holds ---------------------------------------------------------------------------------------------
 
 static void
 check_state(const struct e2e_room *room, uint64_t seq_before, uint64_t epoch_before)

@@ -146,8 +146,7 @@ topic_by(int who, const char *topic)
     return entry;
 }
 
-// --- Entries
-// ----------------------------------------------------------------------------------------------------------
+// --- Entries -------------------------------------------------------------------------------------------------------
 
 static void
 test_signed_entry_makes_a_room(void **state)
@@ -398,8 +397,7 @@ test_ended_device_asks_for_a_rekey(void **state)
     assert_int_equal(store_write_wait(store, &job), ERR_OK);
 }
 
-// --- Who is told
-// ------------------------------------------------------------------------------------------------------
+// --- Who is told ---------------------------------------------------------------------------------------------------
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;

@@ -1,7 +1,7 @@
 // The rules of rooms: which entries follow, who may change what, and that a refused one changes nothing.
 #include "tests/unit/e2e_room_support.h"
 
-// --- The first entry -------------------------------------------------------------------------------------------------
+// --- The first entry -----------------------------------------------------------------------------------------------
 
 static void
 test_first_entry_makes_the_room(void **state)
@@ -77,7 +77,7 @@ test_room_is_made_once(void **state)
     expect(entry, alice, ERR_INVALID, "only the first change");
 }
 
-// --- Place and signature ---------------------------------------------------------------------------------------------
+// --- Place and signature -------------------------------------------------------------------------------------------
 
 static void
 test_entries_follow_each_other(void **state)
@@ -192,7 +192,7 @@ test_entry_is_at_most_one_mebibyte_with_a_thousand_changes(void **state)
     expect(entry, alice, ERR_INVALID, "no kind");
 }
 
-// --- Roles -----------------------------------------------------------------------------------------------------------
+// --- Roles ---------------------------------------------------------------------------------------------------------
 
 static void
 test_topic_and_name_are_for_admins(void **state)
@@ -286,8 +286,7 @@ test_archive_and_history_are_for_owners(void **state)
     assert_int_equal(room.state->history, FC__E2E__V1__HISTORY__HISTORY_JOINED);
 }
 
-// --- Plain rooms
-// ------------------------------------------------------------------------------------------------------
+// --- Plain rooms ---------------------------------------------------------------------------------------------------
 
 static void
 test_plain_room_has_the_same_rules_without_keys(void **state)
@@ -381,8 +380,7 @@ test_ten_thousand_members_are_the_most(void **state)
     expect_plain(entry, ERR_LIMIT, "10000");
 }
 
-// --- State
-// ------------------------------------------------------------------------------------------------------------
+// --- State ---------------------------------------------------------------------------------------------------------
 
 static void
 test_state_survives_packing(void **state)

@@ -1,8 +1,7 @@
 // The rules of rooms: who has to get keys, and who must not.
 #include "tests/unit/e2e_room_support.h"
 
-// --- Rekeys and wraps
-// -------------------------------------------------------------------------------------------------
+// --- Rekeys and wraps ----------------------------------------------------------------------------------------------
 
 static void
 test_any_member_rekeys_for_everybody(void **state)
@@ -85,6 +84,18 @@ test_rekey_is_for_all_devices_no_more_no_fewer(void **state)
     entry = entry_by(bob);
     rekey_for(entry, EVERYBODY(alice, bob, carol));
     expect(entry, bob, ERR_OK, NULL);
+}
+
+static void
+test_heads_are_of_no_more_people_than_there_are(void **state)
+{
+    (void)state;
+    Fc__E2e__V1__RoomEntry *entry = small_entry_by(alice);
+    for (size_t i = 0; i < 4; i++) { // with Alice's one more than three members, and one who might leave
+        entry_head(entry, dave);
+    }
+    entry_wrap(entry, alice->devices[0].id, 1);
+    expect(entry, alice, ERR_INVALID, "more people than there can be");
 }
 
 static void
@@ -215,8 +226,7 @@ test_reset_identity_may_leave(void **state)
     assert_null(e2e_room_member(&room, bob->id));
 }
 
-// --- New members read what is sent after they joined
-// -------------------------------------------------------------------
+// --- New members read what is sent after they joined ---------------------------------------------------------------
 
 static void
 test_joined_history_rekeys_for_newcomers(void **state)
@@ -257,6 +267,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         IN_ROOM(test_any_member_rekeys_for_everybody),
         IN_ROOM(test_rekey_is_for_all_devices_no_more_no_fewer),
+        IN_ROOM(test_heads_are_of_no_more_people_than_there_are),
         IN_ROOM(test_revoked_devices_get_no_key),
         IN_ROOM(test_later_devices_get_keys_that_exist),
         IN_ROOM(test_same_device_id_of_two_users_gets_two_keys),

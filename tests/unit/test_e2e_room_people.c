@@ -1,8 +1,7 @@
 // The rules of rooms: coming, going, invite links and direct rooms.
 #include "tests/unit/e2e_room_support.h"
 
-// --- Coming and going
-// -------------------------------------------------------------------------------------------------
+// --- Coming and going ----------------------------------------------------------------------------------------------
 
 static void
 test_admins_add_up_to_their_own_role(void **state)
@@ -188,8 +187,7 @@ test_last_one_may_leave(void **state)
     assert_int_equal(role_of(dave), FC__E2E__V1__ROLE__OWNER);
 }
 
-// --- Links
-// ------------------------------------------------------------------------------------------------------------
+// --- Links ---------------------------------------------------------------------------------------------------------
 
 static Fc__E2e__V1__RoomEntry *
 join_by(struct person *who)
@@ -333,8 +331,7 @@ test_only_admins_revoke_links_in_use(void **state)
     expect(entry, carol, ERR_OK, NULL);
 }
 
-// --- Direct rooms
-// -----------------------------------------------------------------------------------------------------
+// --- Direct rooms --------------------------------------------------------------------------------------------------
 
 static void
 test_direct_room_is_of_two_owners(void **state)

@@ -77,7 +77,7 @@ extern const struct cli_command cmd_room_create, cmd_room_list, cmd_leave;
 extern const struct cli_command cmd_room_show, cmd_room_fingerprint, cmd_audit;
 extern const struct cli_command cmd_room_amend, cmd_room_transfer;
 extern const struct cli_command cmd_invite, cmd_invite_ls, cmd_invite_revoke;
-extern const struct cli_command cmd_join, cmd_dm, cmd_send, cmd_history, cmd_search;
+extern const struct cli_command cmd_chat, cmd_join, cmd_dm, cmd_send, cmd_history, cmd_search;
 extern const struct cli_command cmd_react, cmd_edit, cmd_delete;
 extern const struct cli_command cmd_read, cmd_unread, cmd_outbox, cmd_outbox_flush;
 extern const struct cli_command cmd_block, cmd_unblock, cmd_blocks, cmd_report, cmd_reports;

@@ -10,9 +10,9 @@ static const char password_details[] =
     "--password-stdin; it is never an argument, and never leaves this computer: the\n"
     "server gets a key derived from it.\n"
     "\n"
-    "An account without keys for encryption gets them. The recovery key is kept on the\n"
-    "server, sealed under the password, so that the password is enough on the next\n"
-    "computer, too. With --recovery offline it is printed instead, once.\n";
+    "An account without keys for encryption gets them. The recovery key is kept on\n"
+    "the server, sealed under the password, so that the password is enough on the\n"
+    "next computer, too. With --recovery offline it is printed instead, once.\n";
 
 // log_in gets a token and keeps it, for this server first in the list.
 static enum err

@@ -124,19 +124,33 @@ wait_for_add(struct fc_identity *identity, enum fc_device_offer_state *state, st
     }
 }
 
+// add_number shows what both computers have to agree on.
+static void
+add_number(struct cli_text *text, const char *number)
+{
+    cli_text_add(text, "Both computers have to show this number; if not, remove the device again:\n\n    %s\n", number);
+}
+
 static enum err
 print_added(struct cli *cli, struct fc_identity *identity, enum fc_device_offer_state state, struct err_detail *why)
 {
     struct cli_text text = {0};
+    char number[FC_OWN_NUMBER_BYTES];
     bool can_sign = state == FC_DEVICE_READY;
+    enum err code = fc_device_own_number(identity, number, why);
+    if (code != ERR_OK) {
+        return code;
+    }
     if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {
         cli_json_open(&text, NULL);
         cli_json_text(&text, "user", fc_identity_user_name(identity));
         cli_json_bool(&text, "can_sign", can_sign);
+        cli_json_text(&text, "number", number);
         cli_json_close_line(&text);
     } else {
         cli_text_add(&text, "This computer is a device of %s's now%s.\n", fc_identity_user_name(identity),
             can_sign ? "" : "; it may not add or remove others");
+        add_number(&text, number);
     }
     return cli_text_print(&text, why);
 }
@@ -169,18 +183,25 @@ run_offer(struct cli *cli, struct err_detail *why)
 
 // --- add and remove -----------------------------------------------------------------------------------------------
 
+// number: of the account, or NULL.
 static enum err
-print_name(struct cli *cli, const char *what, const char *name, struct err_detail *why)
+print_name(struct cli *cli, const char *what, const char *name, const char *number, struct err_detail *why)
 {
     struct cli_text text = {0};
     if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {
         cli_json_open(&text, NULL);
         cli_json_text(&text, "name", name);
+        if (number != NULL) {
+            cli_json_text(&text, "number", number);
+        }
         cli_json_close_line(&text);
     } else {
         cli_text_add(&text, "%s ", what);
         cli_text_add_printable(&text, name);
         cli_text_add(&text, "\n");
+        if (number != NULL) {
+            add_number(&text, number);
+        }
     }
     return cli_text_print(&text, why);
 }
@@ -190,13 +211,17 @@ run_add(struct cli *cli, struct err_detail *why)
 {
     struct fc_identity *identity = NULL;
     char name[FC_DEVICE_NAME_BYTES];
+    char number[FC_OWN_NUMBER_BYTES];
     enum err code = cli_identity_open(cli, &identity, why);
     if (code == ERR_OK) {
         code =
             fc_device_add(identity, cli->arguments[0], !cli_options_has(&cli->options, CLI_OPTION_NO_SIGN), name, why);
     }
     if (code == ERR_OK) {
-        code = print_name(cli, "let in", name, why);
+        code = fc_device_own_number(identity, number, why);
+    }
+    if (code == ERR_OK) {
+        code = print_name(cli, "let in", name, number, why);
     }
     fc_identity_close(&identity);
     return code;
@@ -212,7 +237,7 @@ run_remove(struct cli *cli, struct err_detail *why)
         code = fc_device_remove(identity, cli->arguments[0], name, why);
     }
     if (code == ERR_OK) {
-        code = print_name(cli, "removed", name, why);
+        code = print_name(cli, "removed", name, NULL, why);
     }
     fc_identity_close(&identity);
     return code;

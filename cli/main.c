@@ -37,6 +37,7 @@ const struct cli_command *const cli_commands[] = {
     &cmd_invite,
     &cmd_invite_ls,
     &cmd_invite_revoke,
+    &cmd_chat,
     &cmd_join,
     &cmd_leave,
     &cmd_dm,

@@ -450,3 +450,19 @@ fc_device_remove(struct fc_identity *identity, const char *id_or_name, char name
     }
     return err;
 }
+
+enum err
+fc_device_own_number(struct fc_identity *identity, char out[FC_OWN_NUMBER_BYTES], struct err_detail *why)
+{
+    char number[E2E_SAFETY_NUMBER_BYTES];
+    if (identity->own.seq == 0) {
+        return err_fail(why, ERR_PRECONDITION, "%s has no keys yet", identity->user_name);
+    }
+    // Of the two halves, which are the same, one.
+    enum err err = e2e_user_safety_number(&identity->own, &identity->own, number);
+    if (err == ERR_OK) {
+        memcpy(out, number, FC_OWN_NUMBER_BYTES - 1);
+        out[FC_OWN_NUMBER_BYTES - 1] = '\0';
+    }
+    return err;
+}

@@ -20,6 +20,7 @@ enum {
     FC_DEVICE_CODE_BYTES = 32,   // with the NUL
     FC_DEVICE_NAME_BYTES = 65,   // with the NUL
     FC_SAFETY_NUMBER_BYTES = 72, // with the NUL
+    FC_OWN_NUMBER_BYTES = 36,    // with the NUL
 };
 
 struct fc_identity;
@@ -106,6 +107,11 @@ enum err fc_device_offer_poll(struct fc_identity *identity, enum fc_device_offer
 // cannot.
 enum err fc_device_add(struct fc_identity *identity, const char *code, bool with_identity,
     char name_out[FC_DEVICE_NAME_BYTES], struct err_detail *why) ERR_CHECKED;
+
+// fc_device_own_number writes 30 digits that stand for the account's identity: the same on all its devices. A new
+// device knows the old ones only from the server, so people compare it after fc_device_add.
+enum err fc_device_own_number(struct fc_identity *identity, char out[FC_OWN_NUMBER_BYTES],
+    struct err_detail *why) ERR_CHECKED;
 
 // fc_device_remove ends a device for good, found by its name or the beginning of its id. ERR_NOT_FOUND; ERR_INVALID:
 // several are meant.

@@ -90,9 +90,9 @@ insert_row(struct fc_store *store, int64_t room, int64_t id, const struct fc_sto
             db_text(has_content ? or_empty(m->text) : ""), fc_store_number(m->target_seq),
             fc_store_number(m->reply_to_seq), db_text(or_empty(m->topic)),
             db_text(has_content ? or_empty(m->mentions) : ""), blob_or_null(has_content ? m->file : nothing),
-            db_text(has_content ? or_empty(m->file_name) : ""), db_int(m->edited_ms), db_int(m->is_deleted),
-            db_int(m->is_void), db_int(unread), blob_or_null(is_sealed ? m->sealed : nothing), db_int(is_counted),
-            db_int(is_mention)),
+            db_text(has_content ? or_empty(m->file_name) : ""), db_int(has_content ? m->edited_ms : 0),
+            db_int(m->is_deleted), db_int(m->is_void), db_int(unread), blob_or_null(is_sealed ? m->sealed : nothing),
+            db_int(is_counted), db_int(is_mention)),
         NULL, why);
 }
 
@@ -115,7 +115,7 @@ wipe_row(struct fc_store *store, int64_t id, struct err_detail *why)
 {
     return fc_store_exec(store,
         "UPDATE message SET text = '', base_text = NULL, mentions = '', file = NULL, file_name = '', sealed = NULL, "
-        "unread = 0, is_deleted = 1, is_counted = 0, is_mention = 0 WHERE id = $1",
+        "edited_ms = 0, base_edited_ms = 0, unread = 0, is_deleted = 1, is_counted = 0, is_mention = 0 WHERE id = $1",
         DB_ARGS(db_int(id)), NULL, why);
 }
 

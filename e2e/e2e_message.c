@@ -26,7 +26,7 @@ log2_floor(size_t value)
     return result;
 }
 
-// Padmé: sizes of e bits keep only the first log2(e) + 1 of them, which costs less than 12 %.
+// Padmé: behind the highest bit of a size, the one worth 2^E, only log2(E) + 1 bits stay. It costs at most 12 %.
 static size_t
 padme(size_t size)
 {

@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/clock.h"
 #include "base/text.h"
 #include "services/auth/auth_keys_core.h"
@@ -36,16 +35,10 @@ struct keys_op {
     struct err_detail why;
 };
 
-static struct auth_service *
-auth_of(Fc__Auth__V1__Keys_Service *rpc)
-{
-    return (struct auth_service *)((char *)rpc - offsetof(struct auth_service, keys_rpc));
-}
-
 static struct keys_op *
 keys_op_new(Fc__Auth__V1__Keys_Service *rpc, struct rpc_call *call)
 {
-    struct keys_op *op = auth_op_new(auth_of(rpc), call, sizeof(*op));
+    struct keys_op *op = auth_op_new(auth_keys_service(rpc), call, sizeof(*op));
     if (op != NULL) {
         const struct rpc_identity *identity = rpc_call_identity(call);
         memcpy(op->caller.user_id, identity->subject_id, sizeof(op->caller.user_id));
@@ -71,151 +64,6 @@ fail_size(struct rpc_call *call, const char *field, size_t size, const char *rul
 {
     rpc_call_fail(call, ERR_INVALID, "%s has %zu bytes; it must have %s", field, size, rule);
     return false;
-}
-
-// --- GetUsers -----------------------------------------------------------------------------------------------------
-
-// Everything that a reply consists of, from one arena, whose limit is what a hostile request can make it cost.
-enum { REPLY_MAX_BYTES = 4 * 1024 * 1024 };
-
-struct users_query {
-    const Fc__Auth__V1__GetUsersRequest *request;
-    struct arena arena;
-    size_t entry_bytes; // so far
-    Fc__Auth__V1__UserChain **chains;
-    size_t chain_count;
-    Fc__Auth__V1__UserChain *chain; // being filled
-    size_t entry_room;              // pointers that chain->entries has memory for
-};
-
-static bool
-copy_binary(struct arena *arena, struct bytes_view from, ProtobufCBinaryData *out)
-{
-    uint8_t *data = arena_alloc(arena, from.size > 0 ? from.size : 1);
-    if (data == NULL) {
-        return false;
-    }
-    if (from.size > 0) {
-        memcpy(data, from.data, from.size);
-    }
-    *out = auth_op_binary_of(data, from.size);
-    return true;
-}
-
-// ERR_TOO_BIG ends the entries of this reply.
-static enum err
-add_entry(void *context, struct bytes_view body, struct bytes_view signature)
-{
-    struct users_query *query = context;
-    if (query->chain->n_entries == query->entry_room || query->entry_bytes + body.size > AUTH_KEYS_REPLY_BYTES) {
-        return ERR_TOO_BIG;
-    }
-    Fc__E2e__V1__Signed *entry = arena_alloc(&query->arena, sizeof(*entry));
-    if (entry == NULL) {
-        return ERR_TOO_BIG;
-    }
-    *entry = (Fc__E2e__V1__Signed)FC__E2E__V1__SIGNED__INIT;
-    if (!copy_binary(&query->arena, body, &entry->body) || !copy_binary(&query->arena, signature, &entry->signature)) {
-        return ERR_TOO_BIG;
-    }
-    query->entry_bytes += body.size + signature.size;
-    query->chain->entries[query->chain->n_entries++] = entry;
-    return ERR_OK;
-}
-
-static enum err
-find_wanted(struct store_tx *tx, const Fc__Auth__V1__WantedUser *wanted, struct auth_account *out)
-{
-    if (wanted->user_id.len == AUTH_ID_BYTES) {
-        return auth_core_find_account_by_id(tx, wanted->user_id.data, out);
-    }
-    return auth_core_find_account(tx, wanted->user_name, out, NULL, NULL);
-}
-
-static enum err
-add_chain(struct store_tx *tx, struct users_query *query, const Fc__Auth__V1__WantedUser *wanted)
-{
-    struct auth_account account;
-    uint64_t head_seq = 0;
-    enum err err = find_wanted(tx, wanted, &account);
-    if (err == ERR_NOT_FOUND) {
-        return ERR_OK;
-    }
-    if (err == ERR_OK) {
-        err = auth_keys_core_head(tx, account.user_id, &head_seq);
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    Fc__Auth__V1__UserChain *chain = arena_alloc(&query->arena, sizeof(*chain));
-    if (chain == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    *chain = (Fc__Auth__V1__UserChain)FC__AUTH__V1__USER_CHAIN__INIT;
-    chain->head_seq = head_seq;
-    chain->user_name = arena_copy_text(&query->arena, account.user_name);
-    query->entry_room = head_seq > wanted->after_seq ? (size_t)(head_seq - wanted->after_seq) : 0;
-    chain->entries = arena_alloc(&query->arena, (query->entry_room + 1) * sizeof(chain->entries[0]));
-    if (chain->user_name == NULL || chain->entries == NULL ||
-        !copy_binary(&query->arena, bytes_view_of(account.user_id, sizeof(account.user_id)), &chain->user_id)) {
-        return ERR_NO_MEMORY;
-    }
-    query->chain = chain;
-    query->chains[query->chain_count++] = chain;
-    if (query->entry_room == 0) {
-        return ERR_OK;
-    }
-    err = auth_keys_core_each_entry(tx, account.user_id, wanted->after_seq, add_entry, query);
-    return err == ERR_TOO_BIG ? ERR_OK : err;
-}
-
-static enum err
-users_read(struct store_tx *tx, void *context)
-{
-    struct users_query *query = context;
-    enum err err = ERR_OK;
-    query->chains = arena_alloc(&query->arena, (query->request->n_users + 1) * sizeof(query->chains[0]));
-    if (query->chains == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    for (size_t i = 0; err == ERR_OK && i < query->request->n_users; i++) {
-        err = add_chain(tx, query, query->request->users[i]);
-    }
-    return err;
-}
-
-static void
-handle_get_users(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__GetUsersRequest *request,
-    Fc__Auth__V1__GetUsersResponse_Closure answer, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    struct users_query query = {.request = request};
-    if (request->n_users > AUTH_KEYS_USERS_MAX) {
-        rpc_call_fail(call, ERR_INVALID, "%zu users are asked for; at most %d are allowed in one call",
-            request->n_users, AUTH_KEYS_USERS_MAX);
-        return;
-    }
-    for (size_t i = 0; i < request->n_users; i++) {
-        const Fc__Auth__V1__WantedUser *wanted = request->users[i];
-        bool has_id = wanted->user_id.len == AUTH_ID_BYTES;
-        bool has_name = wanted->user_name[0] != '\0';
-        if (has_id == has_name || (!has_id && wanted->user_id.len != 0)) {
-            rpc_call_fail(call, ERR_INVALID, "users[%zu] needs either a user_name or a user_id of %d bytes", i,
-                AUTH_ID_BYTES);
-            return;
-        }
-    }
-    arena_init(&query.arena, REPLY_MAX_BYTES);
-    enum err err = store_read(auth_of(rpc)->options.store, users_read, &query);
-    if (err == ERR_OK) {
-        Fc__Auth__V1__GetUsersResponse response = FC__AUTH__V1__GET_USERS_RESPONSE__INIT;
-        response.users = query.chains;
-        response.n_users = query.chain_count;
-        answer(&response, call);
-    } else {
-        auth_op_fail_internally(call, err, "the users could not be read");
-    }
-    arena_deinit(&query.arena);
 }
 
 // --- AppendUserEntry ----------------------------------------------------------------------------------------------
@@ -292,7 +140,7 @@ handle_get_recovery(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__GetReco
 {
     (void)request;
     struct recovery_query query = {.user_id = rpc_call_identity(closure_data)->subject_id};
-    enum err err = store_read(auth_of(rpc)->options.store, recovery_read, &query);
+    enum err err = store_read(auth_keys_service(rpc)->options.store, recovery_read, &query);
     if (err == ERR_NOT_FOUND) {
         rpc_call_fail(closure_data, err, "there is no way back for this account");
         return;
@@ -444,7 +292,7 @@ handle_list_offers(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__ListOffe
     (void)request;
     struct offers_query query = {.user_id = rpc_call_identity(closure_data)->subject_id};
     Fc__E2e__V1__Device *devices[AUTH_OFFERS_MAX] = {0};
-    enum err err = store_read(auth_of(rpc)->options.store, offers_read, &query);
+    enum err err = store_read(auth_keys_service(rpc)->options.store, offers_read, &query);
     for (size_t i = 0; err == ERR_OK && i < query.count; i++) {
         devices[i] = fc__e2e__v1__device__unpack(NULL, query.offers[i].device_size, query.offers[i].device);
         err = devices[i] != NULL ? ERR_OK : ERR_NO_MEMORY;
@@ -540,7 +388,7 @@ handle_get_secrets(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__GetDevic
     }
     struct secrets_query query = {.user_id = rpc_call_identity(closure_data)->subject_id,
         .device_id = request->device_id.data};
-    enum err err = store_read(auth_of(rpc)->options.store, secrets_read, &query);
+    enum err err = store_read(auth_keys_service(rpc)->options.store, secrets_read, &query);
     if (err == ERR_NOT_FOUND) {
         rpc_call_fail(closure_data, err, "nothing has been left for this device");
         return;
@@ -555,7 +403,7 @@ handle_get_secrets(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__GetDevic
     answer(&response, closure_data);
 }
 
-// --- What the server and siblings ask -----------------------------------------------------------------------------
+// --- What the server asks -----------------------------------------------------------------------------
 
 static const struct rpc_method_rule rules[] = {
     {.method = "GetUsers", .access = RPC_ACCESS_TOKEN, .max_request_bytes = REQUEST_MAX_BYTES},
@@ -575,6 +423,12 @@ auth_keys_rules(size_t *count_out)
     return rules;
 }
 
+struct auth_service *
+auth_keys_service(Fc__Auth__V1__Keys_Service *rpc)
+{
+    return (struct auth_service *)((char *)rpc - offsetof(struct auth_service, keys_rpc));
+}
+
 ProtobufCService *
 auth_keys_rpc(struct auth_service *auth)
 {
@@ -586,7 +440,7 @@ auth_keys_init(struct auth_service *auth)
 {
     auth->keys_rpc = (Fc__Auth__V1__Keys_Service){
         .base = FC__AUTH__V1__KEYS__BASE_INIT,
-        .get_users = handle_get_users,
+        .get_users = auth_keys_handle_get_users,
         .append_user_entry = handle_append,
         .get_recovery = handle_get_recovery,
         .set_recovery = handle_set_recovery,
@@ -595,36 +449,4 @@ auth_keys_init(struct auth_service *auth)
         .put_device_secrets = handle_put_secrets,
         .get_device_secrets = handle_get_secrets,
     };
-}
-
-enum err
-auth_service_find_user(struct auth_service *auth, struct store_tx *tx, const char *name, uint8_t id_out[16])
-{
-    struct auth_account account;
-    (void)auth;
-    enum err err = auth_core_find_account(tx, name, &account, NULL, NULL);
-    if (err == ERR_OK) {
-        memcpy(id_out, account.user_id, sizeof(account.user_id));
-    }
-    return err;
-}
-
-enum err
-auth_service_find_user_name(struct auth_service *auth, struct store_tx *tx, const uint8_t user_id[16],
-    char name_out[TEXT_USER_NAME_MAX_BYTES + 1])
-{
-    struct auth_account account;
-    (void)auth;
-    enum err err = auth_core_find_account_by_id(tx, user_id, &account);
-    if (err == ERR_OK) {
-        memcpy(name_out, account.user_name, sizeof(account.user_name));
-    }
-    return err;
-}
-
-enum err
-auth_service_find_chain(struct auth_service *auth, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
-{
-    (void)auth;
-    return auth_keys_core_find_chain(tx, user_id, out);
 }

@@ -216,6 +216,9 @@ auth_service_new(const struct auth_service_options *options, struct auth_service
         err = auth_attempts_new(&auth->attempts);
     }
     if (err == ERR_OK) {
+        err = auth_chains_new(&auth->chains);
+    }
+    if (err == ERR_OK) {
         err = work_pool_new("auth-hash", 1, &auth->hashing);
     }
     if (err != ERR_OK) {
@@ -239,6 +242,7 @@ auth_service_free(struct auth_service **auth)
     }
     pthread_mutex_unlock(&self->mutex);
     work_pool_free(&self->hashing);
+    auth_chains_free(&self->chains);
     auth_attempts_free(&self->attempts);
     pthread_cond_destroy(&self->idle);
     pthread_mutex_destroy(&self->mutex);

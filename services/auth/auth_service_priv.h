@@ -12,6 +12,7 @@
 #include "base/work_pool.h"
 #include "rpc/rpc_call.h"
 #include "services/auth/auth_attempts.h"
+#include "services/auth/auth_chains.h"
 #include "services/auth/auth_core.h"
 #include "services/auth/auth_service.h"
 #include "services/store/store.h"
@@ -27,6 +28,7 @@ struct auth_service {
     struct auth_service_options options;
     struct work_pool *hashing;
     struct auth_attempts *attempts;
+    struct auth_chains *chains;
     uint8_t secret[AUTH_SECRET_BYTES];
     struct auth_verifier nobody; // what keys for unknown names are compared with; no key matches it
 
@@ -90,6 +92,12 @@ void auth_sessions_handle_list(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__
     Fc__Auth__V1__ListSessionsResponse_Closure answer, void *closure_data);
 void auth_sessions_handle_revoke(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__RevokeSessionRequest *request,
     Fc__Auth__V1__RevokeSessionResponse_Closure answer, void *closure_data);
+
+void auth_keys_handle_get_users(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__GetUsersRequest *request,
+    Fc__Auth__V1__GetUsersResponse_Closure answer, void *closure_data);
+
+// auth_keys_service is the service that a handler of Keys belongs to.
+struct auth_service *auth_keys_service(Fc__Auth__V1__Keys_Service *rpc);
 
 // auth_keys_init fills keys_rpc.
 void auth_keys_init(struct auth_service *auth);

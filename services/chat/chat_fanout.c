@@ -43,6 +43,7 @@ find_or_add_room_locked(struct chat_fanout *fanout, const struct chat_room *from
     }
     memcpy(room->room_id, from->id, sizeof(room->room_id));
     room->head_seq = from->head_seq;
+    room->log_seq = from->log_seq;
     LIST_INIT(&room->watches);
     HASH_ADD(hh, fanout->locked.rooms, room_id, sizeof(room->room_id), room);
     if (room->hh.tbl == NULL) {

@@ -12,7 +12,6 @@ struct mark_read_operation {
     Fc__Chat__V1__MarkReadResponse_Closure reply;
     struct chat_user user;
     struct chat_room room;
-    uint64_t read_seq;
     bool is_moved;
 };
 
@@ -21,8 +20,8 @@ run_mark_read(struct store_tx *tx, struct store_job *job)
 {
     struct mark_read_operation *mark = (struct mark_read_operation *)job;
     memset(&mark->base.why, 0, sizeof(mark->base.why));
-    return chat_reads_mark(tx, &mark->user, mark->request->room, mark->request->seq, &mark->room, &mark->read_seq,
-        &mark->is_moved, &mark->base.why);
+    return chat_reads_mark(tx, &mark->user, mark->request->room, mark->request->seq, &mark->room, &mark->is_moved,
+        &mark->base.why);
 }
 
 static void
@@ -33,10 +32,10 @@ done_mark_read(struct store_job *job, enum err result)
         return;
     }
     if (mark->is_moved) {
-        chat_fanout_publish_read(mark->base.chat->fanout, mark->room.id, mark->user.id, mark->read_seq);
+        chat_fanout_publish_read(mark->base.chat->fanout, mark->room.id, mark->user.id, mark->room.read_seq);
     }
     Fc__Chat__V1__MarkReadResponse response = FC__CHAT__V1__MARK_READ_RESPONSE__INIT;
-    response.read_seq = mark->read_seq;
+    response.read_seq = mark->room.read_seq;
     mark->reply(&response, mark->base.call);
     chat_operation_free(&mark->base);
 }
@@ -45,7 +44,7 @@ static enum err
 read_mark(struct store_tx *tx, void *context)
 {
     struct mark_read_operation *mark = context;
-    return chat_reads_get(tx, &mark->user, mark->request->room, &mark->room, &mark->read_seq, &mark->base.why);
+    return chat_core_find_member_room(tx, mark->request->room, mark->user.id, &mark->room, &mark->base.why);
 }
 
 void
@@ -62,7 +61,7 @@ chat_marks_mark_read(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__Ma
     mark->user = chat_caller(mark->base.call);
     // Programs mark what has been marked already, as often as they are looked at; that needs no write.
     enum err err = store_read(chat->store, read_mark, mark);
-    if (err != ERR_OK || request->seq <= mark->read_seq) {
+    if (err != ERR_OK || request->seq <= mark->room.read_seq) {
         done_mark_read(&mark->base.job, err);
         return;
     }

@@ -7,23 +7,17 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "e2e/e2e_message.h"
+#include "services/chat/chat_blocks.h"
 #include "services/chat/chat_mentions.h"
 #include "services/chat/chat_rows.h"
 
 _Static_assert((int)CHAT_HASH_BYTES == (int)E2E_HASH_BYTES, "the chain is made of the suite's hashes");
 
-enum {
-    ROLE_ADMIN = 2, // fc.e2e.v1.Role
-};
-
-// gate is what a room says about who may send what.
+// gate is what an encrypted room says about what is sealed for it.
 struct gate {
-    bool is_plain;
-    bool is_archived;
     bool is_rekey_needed;
     uint64_t epoch;
     uint8_t chain[CHAT_HASH_BYTES]; // after the newest message
-    int64_t role;                   // the sender's
 };
 
 // target is the message that another one is about.
@@ -45,8 +39,10 @@ check_request_id(const struct chat_outgoing *outgoing, struct err_detail *why)
     return ERR_OK;
 }
 
-enum err
-chat_messages_find_sent(struct store_tx *tx, const uint8_t sender_id[CHAT_ID_BYTES], struct bytes_view request_id,
+// find_sent looks for what this request id appended before to the room of out->room_id. ERR_NOT_FOUND: nothing.
+// ERR_CONFLICT: it was somebody else.
+static enum err
+find_sent(struct store_tx *tx, const uint8_t sender_id[CHAT_ID_BYTES], struct bytes_view request_id,
     struct chat_sent *out, struct err_detail *why)
 {
     struct store_rows *rows = NULL;
@@ -74,54 +70,110 @@ chat_messages_find_sent(struct store_tx *tx, const uint8_t sender_id[CHAT_ID_BYT
     return err;
 }
 
+// find_hidden looks up a room that the sender may have left, and may no longer see.
 static enum err
-read_gate(struct store_tx *tx, const struct chat_outgoing *outgoing, const uint8_t room_id[CHAT_ID_BYTES],
-    struct gate *out)
+find_hidden(struct store_tx *tx, const char *room, uint8_t room_id_out[CHAT_ID_BYTES])
 {
     struct store_rows *rows = NULL;
-    memset(out, 0, sizeof(*out));
-    enum err err = store_query(tx,
-        "SELECT r.is_plain, r.is_archived, r.epoch, r.is_rekey_needed, r.chain, m.role FROM chat_rooms r"
-        " JOIN chat_members m ON m.room_id = r.room_id AND m.user_id = $1 WHERE r.room_id = $2",
-        STORE_ARGS(chat_rows_id(outgoing->sender.id), chat_rows_id(room_id)), &rows);
+    if (chat_core_is_room_id(room, room_id_out)) {
+        return ERR_OK;
+    }
+    enum err err =
+        store_query(tx, "SELECT room_id FROM chat_rooms WHERE name = $1", STORE_ARGS(store_text(room)), &rows);
     if (err == ERR_OK) {
         err = store_rows_next(rows);
     }
     if (err == ERR_OK) {
-        out->is_plain = store_rows_int(rows, 0) != 0;
-        out->is_archived = store_rows_int(rows, 1) != 0;
-        out->epoch = (uint64_t)store_rows_int(rows, 2);
-        out->is_rekey_needed = store_rows_int(rows, 3) != 0;
-        out->role = store_rows_int(rows, 5);
-        if (!store_rows_is_null(rows, 4)) {
-            err = chat_rows_read_fixed(rows, 4, out->chain, sizeof(out->chain));
+        err = chat_rows_read_fixed(rows, 0, room_id_out, CHAT_ID_BYTES);
+    }
+    store_rows_free(&rows);
+    return err;
+}
+
+enum err
+chat_messages_find_room(struct store_tx *tx, const struct chat_user *sender, struct bytes_view request_id,
+    const char *room, struct chat_room *room_out, struct chat_sent *out, struct err_detail *why)
+{
+    enum err err = chat_core_find_room(tx, room, sender->id, room_out, why);
+    if (err == ERR_OK) {
+        memcpy(out->room_id, room_out->id, sizeof(out->room_id));
+        err = find_sent(tx, sender->id, request_id, out, why);
+        return err == ERR_NOT_FOUND ? ERR_OK : err;
+    }
+    if (err == ERR_NOT_FOUND) {
+        enum err found = find_hidden(tx, room, out->room_id);
+        found = found == ERR_OK ? find_sent(tx, sender->id, request_id, out, NULL) : found;
+        // Nothing else about the room is told.
+        return found == ERR_OK || (found != ERR_NOT_FOUND && found != ERR_CONFLICT) ? found : err;
+    }
+    return err;
+}
+
+static enum err
+read_gate(struct store_tx *tx, const struct chat_room *room, struct gate *out)
+{
+    struct store_rows *rows = NULL;
+    memset(out, 0, sizeof(*out));
+    if (room->is_plain) {
+        return ERR_OK;
+    }
+    enum err err = store_query(tx, "SELECT epoch, is_rekey_needed, chain FROM chat_rooms WHERE room_id = $1",
+        STORE_ARGS(chat_rows_id(room->id)), &rows);
+    if (err == ERR_OK) {
+        err = store_rows_next(rows);
+    }
+    if (err == ERR_OK) {
+        out->epoch = (uint64_t)store_rows_int(rows, 0);
+        out->is_rekey_needed = store_rows_int(rows, 1) != 0;
+        if (!store_rows_is_null(rows, 2)) {
+            err = chat_rows_read_fixed(rows, 2, out->chain, sizeof(out->chain));
         }
     }
     store_rows_free(&rows);
     return err;
 }
 
-// check_room says whether the room takes such a message now.
+// check_block is for direct rooms, whose other member may not want to hear from the sender.
 static enum err
-check_room(const struct chat_outgoing *outgoing, const struct chat_room *room, const struct gate *gate,
+check_block(struct store_tx *tx, const struct chat_outgoing *outgoing, const struct chat_room *room,
+    struct err_detail *why)
+{
+    bool is_blocked = false;
+    if (room->kind != FC__E2E__V1__ROOM_KIND__DIRECT) {
+        return ERR_OK;
+    }
+    enum err err = chat_blocks_silences(tx, room->id, outgoing->sender.id, &is_blocked);
+    return err == ERR_OK && is_blocked ? err_fail(why, ERR_DENIED, "messages to %s cannot be delivered", room->name)
+                                       : err;
+}
+
+// check_epoch says whether a message is sealed with the keys that the room has now.
+static enum err
+check_epoch(const struct chat_outgoing *outgoing, const struct chat_room *room, const struct gate *gate,
     struct chat_sent *out, struct err_detail *why)
 {
-    if (gate->is_plain != (outgoing->sealed == NULL)) {
+    if (outgoing->sealed == NULL || (!gate->is_rekey_needed && outgoing->sealed->epoch == gate->epoch)) {
+        return ERR_OK;
+    }
+    out->is_epoch_stale = true;
+    return err_fail(why, ERR_CONFLICT,
+        gate->is_rekey_needed ? "the keys of \"%s\" have to be changed first, since somebody left it or lost a device"
+                              : "the keys of \"%s\" have been changed meanwhile; seal the message with the new ones",
+        room->name);
+}
+
+// check_room says whether the room takes such a message now.
+static enum err
+check_room(const struct chat_outgoing *outgoing, const struct chat_room *room, struct err_detail *why)
+{
+    if (room->is_plain != (outgoing->sealed == NULL)) {
         return err_fail(why, ERR_INVALID,
-            gate->is_plain ? "\"%s\" is a plain room: its messages are not sealed"
+            room->is_plain ? "\"%s\" is a plain room: its messages are not sealed"
                            : "\"%s\" is encrypted: its messages have to be sealed, as fc send does",
             room->name);
     }
-    if (gate->is_archived) {
+    if (room->is_archived) {
         return err_fail(why, ERR_PRECONDITION, "\"%s\" is archived and takes no messages; its owner can revive it",
-            room->name);
-    }
-    if (outgoing->sealed != NULL && (gate->is_rekey_needed || outgoing->sealed->epoch != gate->epoch)) {
-        out->is_epoch_stale = true;
-        return err_fail(why, ERR_CONFLICT,
-            gate->is_rekey_needed
-                ? "the keys of \"%s\" have to be changed first, since somebody left it"
-                : "the keys of \"%s\" have been changed meanwhile; seal the message with the new ones",
             room->name);
     }
     if (outgoing->sealed == NULL && outgoing->reply_to_seq > room->head_seq) {
@@ -189,7 +241,8 @@ check_reaction(struct store_tx *tx, const struct chat_outgoing *outgoing, const 
 
 // check_target says whether the sender may do this to that message.
 static enum err
-check_target(const struct chat_outgoing *outgoing, const struct target *target, int64_t role, struct err_detail *why)
+check_target(const struct chat_outgoing *outgoing, const struct target *target, Fc__E2e__V1__Role role,
+    struct err_detail *why)
 {
     bool is_deletion = outgoing->sealed != NULL || outgoing->type == CHAT_MESSAGE_DELETE;
     unsigned long long seq = target->seq;
@@ -199,7 +252,7 @@ check_target(const struct chat_outgoing *outgoing, const struct target *target, 
     if (target->type > CHAT_MESSAGE_EMOTE) {
         return err_fail(why, ERR_PRECONDITION, "message %llu only says something about another one", seq);
     }
-    if (is_deletion && !target->is_own && role < ROLE_ADMIN) {
+    if (is_deletion && !target->is_own && role < FC__E2E__V1__ROLE__ADMIN) {
         return err_fail(why, ERR_DENIED, "message %llu is somebody else's; an admin of the room can delete it", seq);
     }
     if (outgoing->type == CHAT_MESSAGE_EDIT && !target->is_own) {
@@ -378,7 +431,7 @@ delete_sealed_target(struct store_tx *tx, const uint8_t room_id[CHAT_ID_BYTES], 
 // check_about is for messages about another one.
 static enum err
 check_about(struct store_tx *tx, const struct chat_outgoing *outgoing, const struct chat_room *room,
-    const struct gate *gate, struct err_detail *why)
+    struct err_detail *why)
 {
     uint64_t target_seq = outgoing->sealed != NULL ? outgoing->sealed->target_seq : outgoing->target_seq;
     if (target_seq == 0) {
@@ -387,7 +440,7 @@ check_about(struct store_tx *tx, const struct chat_outgoing *outgoing, const str
     struct target target;
     enum err err = find_target(tx, outgoing, room, target_seq, &target, why);
     if (err == ERR_OK) {
-        err = check_target(outgoing, &target, gate->role, why);
+        err = check_target(outgoing, &target, room->role, why);
     }
     bool is_reaction = outgoing->sealed == NULL && outgoing->type >= CHAT_MESSAGE_REACTION;
     return err == ERR_OK && is_reaction ? check_reaction(tx, outgoing, room, why) : err;
@@ -416,6 +469,27 @@ append(struct store_tx *tx, const struct chat_outgoing *outgoing, const struct g
     return chat_mentions_keep(tx, outgoing, out->room_id, out->seq);
 }
 
+// check says whether a member may send this now, and finds what appending needs.
+static enum err
+check(struct store_tx *tx, const struct chat_outgoing *outgoing, const struct chat_room *room, struct gate *gate,
+    struct chat_sent *out, struct err_detail *why)
+{
+    enum err err = check_room(outgoing, room, why);
+    if (err == ERR_OK) {
+        err = check_block(tx, outgoing, room, why);
+    }
+    if (err == ERR_OK) {
+        err = read_gate(tx, room, gate);
+    }
+    if (err == ERR_OK) {
+        err = check_epoch(outgoing, room, gate, out, why);
+    }
+    if (err == ERR_OK) {
+        err = check_about(tx, outgoing, room, why);
+    }
+    return err == ERR_OK ? find_file(tx, outgoing, room, out, why) : err;
+}
+
 enum err
 chat_messages_send(struct store_tx *tx, const struct chat_outgoing *outgoing, struct chat_sent *out,
     struct err_detail *why)
@@ -429,28 +503,14 @@ chat_messages_send(struct store_tx *tx, const struct chat_outgoing *outgoing, st
         return err;
     }
     struct chat_room room;
-    err = chat_core_find_room(tx, outgoing->room, outgoing->sender.id, &room, why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    memcpy(out->room_id, room.id, sizeof(out->room_id));
-    err = chat_messages_find_sent(tx, outgoing->sender.id, outgoing->request_id, out, why);
-    if (err != ERR_NOT_FOUND) {
+    err = chat_messages_find_room(tx, &outgoing->sender, outgoing->request_id, outgoing->room, &room, out, why);
+    if (err != ERR_OK || out->is_resend) {
         return err;
     }
     if (!room.is_member) {
         return chat_core_fail_not_member(&room, ERR_DENIED, why);
     }
     struct gate gate;
-    err = read_gate(tx, outgoing, room.id, &gate);
-    if (err == ERR_OK) {
-        err = check_room(outgoing, &room, &gate, out, why);
-    }
-    if (err == ERR_OK) {
-        err = check_about(tx, outgoing, &room, &gate, why);
-    }
-    if (err == ERR_OK) {
-        err = find_file(tx, outgoing, &room, out, why);
-    }
+    err = check(tx, outgoing, &room, &gate, out, why);
     return err == ERR_OK ? append(tx, outgoing, &gate, out) : err;
 }

@@ -129,15 +129,16 @@ enum err chat_messages_check(const struct chat_outgoing *outgoing, struct err_de
 // chat_messages_send appends a message and gives it the room's next number; an edit or deletion is applied to the
 // message that it names. The request_id becomes its id, unique within the room: a resend by the same sender gets the
 // first answer, even after the sender has left.
-// ERR_INVALID: chat_messages_check. ERR_DENIED: not a member; somebody else's message. ERR_NOT_FOUND: no such target or
-// file. ERR_EXISTS: the reaction is there already. ERR_PRECONDITION: archived; the target cannot be changed like that.
-// ERR_CONFLICT: somebody else's request id; is_epoch_stale.
+// ERR_INVALID: chat_messages_check. ERR_DENIED: not a member; somebody else's message; blocked. ERR_NOT_FOUND: no such
+// target or file. ERR_EXISTS: the reaction is there already. ERR_PRECONDITION: archived; the target cannot be changed
+// like that. ERR_CONFLICT: somebody else's request id; is_epoch_stale.
 enum err chat_messages_send(struct store_tx *tx, const struct chat_outgoing *outgoing, struct chat_sent *out,
     struct err_detail *why) ERR_CHECKED;
 
-// chat_messages_find_sent looks for what this request id appended before to the room of out->room_id. ERR_NOT_FOUND:
-// nothing. ERR_CONFLICT: it was somebody else.
-enum err chat_messages_find_sent(struct store_tx *tx, const uint8_t sender_id[CHAT_ID_BYTES],
-    struct bytes_view request_id, struct chat_sent *out, struct err_detail *why) ERR_CHECKED;
+// chat_messages_find_room finds the room that a message is for, and what this request id appended to it before: then
+// out->is_resend is set, and room_out is not if the sender may no longer see the room. ERR_NOT_FOUND: no such room.
+// ERR_CONFLICT: somebody else's request id.
+enum err chat_messages_find_room(struct store_tx *tx, const struct chat_user *sender, struct bytes_view request_id,
+    const char *room, struct chat_room *room_out, struct chat_sent *out, struct err_detail *why) ERR_CHECKED;
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/chat/chat_blocks.h"
 #include "services/chat/chat_history.h"
 #include "services/chat/chat_operation.h"
 #include "services/chat/chat_reports.h"
@@ -52,6 +53,7 @@ reply_history(struct chat_history *page, Fc__Chat__V1__HistoryResponse_Closure r
         response.n_messages = page->count;
         response.room_id = (ProtobufCBinaryData){.len = CHAT_ID_BYTES, .data = page->room.id};
         response.head_seq = page->room.head_seq;
+        response.log_seq = page->room.log_seq;
         reply(&response, call);
     }
     free(response.messages);
@@ -163,6 +165,19 @@ chat_reading_get_presence(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V
     free(response.present_user_names);
 }
 
+struct typing_read {
+    struct room_read base;
+    bool is_blocked; // by the other one of a direct room, and not to be told
+};
+
+static enum err
+read_typing(struct store_tx *tx, void *context)
+{
+    struct typing_read *read = context;
+    enum err err = read_member_room(tx, &read->base);
+    return err == ERR_OK ? chat_blocks_silences(tx, read->base.room.id, read->base.user_id, &read->is_blocked) : err;
+}
+
 void
 chat_reading_typing(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__TypingRequest *request,
     Fc__Chat__V1__TypingResponse_Closure reply, void *closure_data)
@@ -170,14 +185,16 @@ chat_reading_typing(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__Typ
     struct rpc_call *call = closure_data;
     struct chat_service *chat = (struct chat_service *)service;
     struct chat_user user = chat_caller(call);
-    struct room_read read = {.user_id = user.id, .name = request->room};
-    enum err err = store_read(chat->store, read_member_room, &read);
+    struct typing_read read = {.base = {.user_id = user.id, .name = request->room}};
+    enum err err = store_read(chat->store, read_typing, &read);
     if (err != ERR_OK) {
-        chat_fail(call, err, &read.why);
+        chat_fail(call, err, &read.base.why);
         return;
     }
     Fc__Chat__V1__TypingResponse response = FC__CHAT__V1__TYPING_RESPONSE__INIT;
-    chat_fanout_publish_typing(chat->fanout, read.room.id, &user);
+    if (!read.is_blocked) {
+        chat_fanout_publish_typing(chat->fanout, read.base.room.id, &user);
+    }
     reply(&response, call);
 }
 

@@ -11,40 +11,19 @@ enum {
 };
 
 enum err
-chat_reads_get(struct store_tx *tx, const struct chat_user *user, const char *room, struct chat_room *room_out,
-    uint64_t *read_seq_out, struct err_detail *why)
+chat_reads_mark(struct store_tx *tx, const struct chat_user *user, const char *room, uint64_t seq,
+    struct chat_room *room_out, bool *is_moved_out, struct err_detail *why)
 {
-    struct store_rows *rows = NULL;
+    *is_moved_out = false;
     enum err err = chat_core_find_member_room(tx, room, user->id, room_out, why);
     if (err != ERR_OK) {
         return err;
     }
-    err = store_query(tx, "SELECT read_seq FROM chat_members WHERE room_id = $1 AND user_id = $2",
-        STORE_ARGS(chat_rows_id(room_out->id), chat_rows_id(user->id)), &rows);
-    if (err == ERR_OK) {
-        err = store_rows_next(rows);
-    }
-    if (err == ERR_OK) {
-        *read_seq_out = (uint64_t)store_rows_int(rows, 0);
-    }
-    store_rows_free(&rows);
-    return err;
-}
-
-enum err
-chat_reads_mark(struct store_tx *tx, const struct chat_user *user, const char *room, uint64_t seq,
-    struct chat_room *room_out, uint64_t *read_seq_out, bool *is_moved_out, struct err_detail *why)
-{
-    *is_moved_out = false;
-    enum err err = chat_reads_get(tx, user, room, room_out, read_seq_out, why);
-    if (err != ERR_OK) {
-        return err;
-    }
     seq = seq < room_out->head_seq ? seq : room_out->head_seq;
-    if (seq <= *read_seq_out) {
+    if (seq <= room_out->read_seq) {
         return ERR_OK;
     }
-    *read_seq_out = seq;
+    room_out->read_seq = seq;
     *is_moved_out = true;
     return store_exec(tx, "UPDATE chat_members SET read_seq = $1 WHERE room_id = $2 AND user_id = $3",
         STORE_ARGS(store_int((int64_t)seq), chat_rows_id(room_out->id), chat_rows_id(user->id)), NULL);

@@ -13,14 +13,10 @@ enum {
     CHAT_UNREAD_MAX = 1000, // counts stop there
 };
 
-// chat_reads_get says how far a member has read. ERR_DENIED: not a member.
-enum err chat_reads_get(struct store_tx *tx, const struct chat_user *user, const char *room, struct chat_room *room_out,
-    uint64_t *read_seq_out, struct err_detail *why) ERR_CHECKED;
-
-// chat_reads_mark moves it on to seq, or to the room's newest message if that is less; never back. is_moved_out says
-// whether it moved. ERR_DENIED: not a member.
+// chat_reads_mark moves on how far a member has read, to seq, or to the room's newest message if that is less; never
+// back. room_out has what it is now; is_moved_out says whether it moved. ERR_DENIED: not a member.
 enum err chat_reads_mark(struct store_tx *tx, const struct chat_user *user, const char *room, uint64_t seq,
-    struct chat_room *room_out, uint64_t *read_seq_out, bool *is_moved_out, struct err_detail *why) ERR_CHECKED;
+    struct chat_room *room_out, bool *is_moved_out, struct err_detail *why) ERR_CHECKED;
 
 // chat_unread is what a user has not read of a plain room: texts and emotes by others that have not been deleted, and
 // those of them that mention the user or everybody.

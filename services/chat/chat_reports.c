@@ -3,9 +3,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "e2e/e2e_message.h"
 #include "services/chat/chat_history.h"
 #include "services/chat/chat_rows.h"
 #include "services/chat/chat_wire.h"
+
+_Static_assert((int)CHAT_REPORT_KEY_BYTES == (int)E2E_MESSAGE_KEY_BYTES, "keys of messages have one size");
 
 enum {
     DAY_MS = 24 * 60 * 60 * 1000,
@@ -87,6 +90,30 @@ is_reported(struct store_tx *tx, const struct chat_complaint *complaint, const s
     return err;
 }
 
+// check_key says whether the key opens the message, so that nobody can be blamed for what another key makes of it. What
+// it opens is not kept.
+static enum err
+check_key(const struct chat_message *message, struct bytes_view key, struct err_detail *why)
+{
+    if (key.size == 0) {
+        return ERR_OK;
+    }
+    if (message->chain.size == 0) {
+        return err_fail(why, ERR_INVALID, "a message of a plain room has no key");
+    }
+    struct e2e_message sealed;
+    struct bytes opened = {0};
+    enum err err = e2e_message_parse(message->sealed, &sealed, NULL);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = e2e_open_with_key(key.data, bytes_view_of(sealed.wire->header.data, sealed.wire->header.len),
+        bytes_view_of(sealed.wire->sealed.data, sealed.wire->sealed.len), &opened);
+    e2e_message_deinit(&sealed);
+    bytes_free_secret(&opened);
+    return err == ERR_CORRUPT ? err_fail(why, ERR_INVALID, "the key does not open this message") : err;
+}
+
 static enum err
 add_message(struct store_tx *tx, const struct chat_complaint *complaint, const struct chat_history *page,
     struct err_detail *why)
@@ -95,11 +122,11 @@ add_message(struct store_tx *tx, const struct chat_complaint *complaint, const s
     if (page->messages[0].is_deleted) {
         return err_fail(why, ERR_PRECONDITION, "message %llu has been deleted", (unsigned long long)complaint->seq);
     }
-    if (complaint->message_key.size != 0 && page->messages[0].chain.size == 0) {
-        return err_fail(why, ERR_INVALID, "a message of a plain room has no key");
-    }
     struct bytes encoded = {0};
-    enum err err = check_rate(tx, complaint->reporter.id, now_ms, why);
+    enum err err = check_key(&page->messages[0], complaint->message_key, why);
+    if (err == ERR_OK) {
+        err = check_rate(tx, complaint->reporter.id, now_ms, why);
+    }
     if (err == ERR_OK) {
         err = encode_message(&page->messages[0], &encoded);
     }

@@ -53,13 +53,9 @@ read_sender(struct store_tx *tx, void *context)
 {
     struct reading *reading = context;
     const struct chat_sealed_query *query = reading->query;
-    enum err err = chat_core_find_room(tx, query->room, query->sender.id, &reading->room, reading->why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    memcpy(reading->sent.room_id, reading->room.id, sizeof(reading->sent.room_id));
-    err = chat_messages_find_sent(tx, query->sender.id, query->request_id, &reading->sent, reading->why);
-    if (err != ERR_NOT_FOUND) {
+    enum err err = chat_messages_find_room(tx, &query->sender, query->request_id, query->room, &reading->room,
+        &reading->sent, reading->why);
+    if (err != ERR_OK || reading->sent.is_resend) {
         return err;
     }
     if (!reading->room.is_member) {

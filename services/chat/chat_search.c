@@ -98,25 +98,6 @@ check_query(const struct chat_search_query *query, struct words *words, struct e
     return split_words(query->words, words, why);
 }
 
-static enum err
-check_is_plain(struct store_tx *tx, const struct chat_room *room, struct err_detail *why)
-{
-    struct store_rows *rows = NULL;
-    enum err err = store_query(tx, "SELECT is_plain FROM chat_rooms WHERE room_id = $1",
-        STORE_ARGS(chat_rows_id(room->id)), &rows);
-    if (err == ERR_OK) {
-        err = store_rows_next(rows);
-    }
-    bool is_plain = err == ERR_OK && store_rows_int(rows, 0) != 0;
-    store_rows_free(&rows);
-    if (err == ERR_OK && !is_plain) {
-        return err_fail(why, ERR_PRECONDITION,
-            "\"%s\" is encrypted, so the server cannot search it; fc room search looks at what this device has",
-            room->name);
-    }
-    return err;
-}
-
 // scan looks at rows, newest first, until the page is full or enough has been looked at.
 static enum err
 scan(struct store_rows *rows, const struct chat_search_query *query, const struct words *words, uint32_t limit,
@@ -167,8 +148,10 @@ chat_search(struct store_tx *tx, const struct chat_search_query *query, struct c
     if (err == ERR_OK) {
         err = chat_core_find_member_room(tx, query->room, query->user_id, &out->room, why);
     }
-    if (err == ERR_OK) {
-        err = check_is_plain(tx, &out->room, why);
+    if (err == ERR_OK && !out->room.is_plain) {
+        err = err_fail(why, ERR_PRECONDITION,
+            "\"%s\" is encrypted, so the server cannot search it; fc room search looks at what this device has",
+            out->room.name);
     }
     uint32_t limit = query->limit == 0 ? CHAT_SEARCH_DEFAULT : query->limit;
     if (err == ERR_OK) {

@@ -83,7 +83,7 @@ subscribe_rooms(struct chat_service *chat, struct subscribe_query *query, Fc__Ch
         chat_fail(call, err, &query->why);
     } else {
         for (size_t i = 0; i < query->count; i++) {
-            chat_fanout_note_heads(chat->fanout, query->rooms[i].id, query->rooms[i].head_seq, 0);
+            chat_fanout_note_heads(chat->fanout, query->rooms[i].id, query->rooms[i].head_seq, query->rooms[i].log_seq);
         }
         reply_subscribe(query, subscription, reply, call);
     }

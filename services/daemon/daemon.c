@@ -68,13 +68,6 @@ find_shared_file(void *context, struct store_tx *tx, const uint8_t room_id[16], 
 }
 
 static enum err
-on_device_revoked(void *context, struct store_tx *tx, const uint8_t user_id[16])
-{
-    const struct daemon *daemon = context;
-    return chat_service_device_revoked(daemon->chat, tx, user_id);
-}
-
-static enum err
 find_user(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16])
 {
     const struct daemon *daemon = context;
@@ -93,7 +86,19 @@ static enum err
 find_chain(void *context, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
 {
     const struct daemon *daemon = context;
-    return auth_service_find_chain(daemon->auth, tx, user_id, out);
+    enum err err = auth_service_find_chain(daemon->auth, tx, user_id, out);
+    if (err == ERR_OK && out->seq == 0) {
+        e2e_user_deinit(out);
+        err = ERR_NOT_FOUND;
+    }
+    return err;
+}
+
+static enum err
+on_device_revoked(void *context, struct store_tx *tx, const uint8_t user_id[16])
+{
+    const struct daemon *daemon = context;
+    return chat_service_device_revoked(daemon->chat, tx, user_id);
 }
 
 static enum err
@@ -198,6 +203,8 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
         .find_user_name = find_user_name,
         .find_chain = find_chain,
         .context = daemon,
+        .max_rooms_per_user = options->max_rooms_per_user,
+        .max_members = options->max_members,
         .sends_per_second = options->sends_per_second};
     return chat_service_new(&chat, &daemon->chat, why);
 }

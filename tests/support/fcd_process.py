@@ -231,9 +231,9 @@ class Fc:
                    "cwd": self.cwd, "env": {**self.env, **options.pop("env", {})}, **options}
         return subprocess.Popen([os.environ["FC"], *arguments], **options)
 
-    def try_run(self, *arguments, stdin=b"", env=None, seconds=30):
+    def try_run(self, *arguments, stdin=b"", env=None, seconds=30, **options):
         """Runs fc to its end, whatever that is."""
-        process = self.start(*arguments, stdin=subprocess.PIPE, env=env or {})
+        process = self.start(*arguments, stdin=subprocess.PIPE, env=env or {}, **options)
         try:
             stdout, stderr = process.communicate(stdin, limit(seconds))
         except subprocess.TimeoutExpired:

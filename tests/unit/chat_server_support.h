@@ -53,6 +53,7 @@ struct listener {
         bool is_present;
         size_t sealed_size;
     } events[EVENTS_MAX];
+    bool is_closed;
 };
 
 // Waits under the mutex until condition holds.
@@ -73,7 +74,7 @@ struct listener {
     } while (0)
 
 // The first byte of the name is the user's id.
-static enum err
+static inline enum err
 authenticate(void *context, struct bytes_view token, struct rpc_identity *identity_out)
 {
     (void)context;
@@ -89,7 +90,7 @@ authenticate(void *context, struct bytes_view token, struct rpc_identity *identi
     return ERR_OK;
 }
 
-static int
+static inline int
 remove_entry(const char *path, const struct stat *info, int type, struct FTW *where)
 {
     (void)info;
@@ -98,7 +99,7 @@ remove_entry(const char *path, const struct stat *info, int type, struct FTW *wh
     return remove(path);
 }
 
-static struct rpc_channel *
+static inline struct rpc_channel *
 connect_as(const char *user)
 {
     struct rpc_channel *channel = NULL;
@@ -109,7 +110,7 @@ connect_as(const char *user)
     return channel;
 }
 
-static void
+static inline void
 start(const struct chat_service_options *wanted)
 {
     size_t rule_count = 0;
@@ -132,27 +133,33 @@ start(const struct chat_service_options *wanted)
     root = connect_as("root");
 }
 
-static void
-stop(void)
+static inline void
+disconnect(void)
 {
     rpc_channel_free(&alice);
     rpc_channel_free(&bob);
     rpc_channel_free(&carol);
     rpc_channel_free(&root);
+}
+
+static inline void
+stop(void)
+{
+    disconnect();
     chat_service_stop(chat);
     rpc_server_free(&server);
     chat_service_free(&chat);
     store_close(&store);
 }
 
-static int
+static inline int
 make_folder(void)
 {
     snprintf(folder, sizeof(folder), "/tmp/fc-chat-XXXXXX");
     return mkdtemp(folder) == NULL ? -1 : 0;
 }
 
-static int
+static inline int
 teardown(void **state)
 {
     (void)state;
@@ -167,48 +174,81 @@ teardown(void **state)
     fc__chat__v1__chat__##method(&call.service, request, NULL, NULL);                                                  \
     enum err err = rpc_unary_wait(&call)
 
-static char *
-room_text(const char *room)
+static inline char *
+lend_text(const char *text)
 {
-    return (char *)(uintptr_t)room; // protobuf-c has no const
+    return (char *)(uintptr_t)text; // protobuf-c has no const
 }
 
-// alice makes the room "team", and bob joins it.
-static void
-make_team(void)
+static inline enum err
+create_room(struct rpc_channel *who, const char *name, bool is_plain, struct err_detail *why)
 {
-    {
-        Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
-        request.name = room_text("team");
-        request.is_plain = true;
-        CALL(alice, create_room, &request);
-        assert_int_equal(err, ERR_OK);
-        rpc_unary_deinit(&call);
-    }
-    {
-        Fc__Chat__V1__JoinRequest request = FC__CHAT__V1__JOIN_REQUEST__INIT;
-        request.room = room_text("team");
-        CALL(bob, join, &request);
-        assert_int_equal(err, ERR_OK);
-        rpc_unary_deinit(&call);
-    }
+    struct rpc_unary call;
+    Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
+    request.name = lend_text(name);
+    request.is_plain = is_plain;
+    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
+    fc__chat__v1__chat__create_room(&call.service, &request, NULL, NULL);
+    enum err err = rpc_unary_wait(&call);
+    *why = call.status.detail;
+    rpc_unary_deinit(&call);
+    return err;
 }
 
-// send_text returns the message's number, or 0 if it was refused.
-static uint64_t
-send_text(struct rpc_channel *who, const char *text)
+static inline void
+create(struct rpc_channel *who, const char *name)
 {
+    struct err_detail why = {0};
+    assert_int_equal(create_room(who, name, true, &why), ERR_OK);
+}
+
+static inline void
+join_room(struct rpc_channel *who, const char *name)
+{
+    struct rpc_unary call;
+    Fc__Chat__V1__JoinRequest request = FC__CHAT__V1__JOIN_REQUEST__INIT;
+    request.room = lend_text(name);
+    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
+    fc__chat__v1__chat__join(&call.service, &request, NULL, NULL);
+    assert_int_equal(rpc_unary_wait(&call), ERR_OK);
+    rpc_unary_deinit(&call);
+}
+
+static inline void
+leave_room(struct rpc_channel *who, const char *name)
+{
+    struct rpc_unary call;
+    Fc__Chat__V1__LeaveRequest request = FC__CHAT__V1__LEAVE_REQUEST__INIT;
+    request.room = lend_text(name);
+    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
+    fc__chat__v1__chat__leave(&call.service, &request, NULL, NULL);
+    assert_int_equal(rpc_unary_wait(&call), ERR_OK);
+    rpc_unary_deinit(&call);
+}
+
+// send_as sends under request_id, or a new one for NULL, and returns the message's number.
+static inline uint64_t
+send_as(struct rpc_channel *who, const char *room, const char *text, const uint8_t *request_id)
+{
+    struct rpc_unary call;
     Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
-    request.room = room_text("team");
-    request.text = room_text(text);
-    CALL(who, send, &request);
-    const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
-    uint64_t seq = err == ERR_OK ? response->seq : 0;
+    request.room = lend_text(room);
+    request.text = lend_text(text);
+    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
+    if (request_id != NULL) {
+        memcpy(call.request_id, request_id, sizeof(call.request_id));
+    }
+    fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
+    uint64_t seq = 0;
+    if (rpc_unary_wait(&call) == ERR_OK) {
+        const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
+        seq = response->seq;
+    }
     rpc_unary_deinit(&call);
     return seq;
 }
 
-static void
+static inline void
 note_event_locked(struct listener *listener, const Fc__Chat__V1__Event *event)
 {
     size_t at = listener->count++;
@@ -233,7 +273,7 @@ note_event_locked(struct listener *listener, const Fc__Chat__V1__Event *event)
     }
 }
 
-static void
+static inline void
 on_event(void *context, const uint8_t topic[RPC_TOPIC_BYTES], struct bytes_view payload)
 {
     struct listener *listener = context;
@@ -248,47 +288,63 @@ on_event(void *context, const uint8_t topic[RPC_TOPIC_BYTES], struct bytes_view 
     fc__chat__v1__event_batch__free_unpacked(batch, NULL);
 }
 
-static void
+static inline void
 on_closed(void *context, enum err reason)
 {
-    (void)context;
+    struct listener *listener = context;
     (void)reason;
+    pthread_mutex_lock(&mutex);
+    listener->is_closed = true;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&mutex);
 }
 
 static const struct rpc_subscriber_handlers handlers = {.on_event = on_event, .on_closed = on_closed};
 
-static void
-get_ticket(struct rpc_channel *who, char ticket_out[RPC_TICKET_MAX_BYTES + 1])
+static const char *const team[] = {"team"};
+
+// get_ticket subscribes to rooms without connecting.
+static inline enum err
+get_ticket(struct rpc_channel *who, const char *const *rooms, size_t room_count, char *ticket_out,
+    uint64_t *head_seq_out, struct err_detail *why)
 {
-    char *rooms[] = {room_text("team")};
+    struct rpc_unary call;
+    char *names[4];
     Fc__Chat__V1__SubscribeRequest request = FC__CHAT__V1__SUBSCRIBE_REQUEST__INIT;
-    request.n_rooms = 1;
-    request.rooms = rooms;
-    CALL(who, subscribe, &request);
-    assert_int_equal(err, ERR_OK);
-    const Fc__Chat__V1__SubscribeResponse *response = rpc_unary_response(&call);
-    snprintf(ticket_out, RPC_TICKET_MAX_BYTES + 1, "%s", response->ticket);
+    for (size_t i = 0; i < room_count; i++) {
+        names[i] = lend_text(rooms[i]);
+    }
+    request.n_rooms = room_count;
+    request.rooms = names;
+    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
+    fc__chat__v1__chat__subscribe(&call.service, &request, NULL, NULL);
+    enum err err = rpc_unary_wait(&call);
+    if (err == ERR_OK) {
+        const Fc__Chat__V1__SubscribeResponse *response = rpc_unary_response(&call);
+        assert_int_equal(response->n_rooms, room_count);
+        snprintf(ticket_out, RPC_TICKET_MAX_BYTES + 1, "%s", response->ticket);
+        *head_seq_out = response->rooms[0]->head_seq;
+    }
+    *why = call.status.detail;
     rpc_unary_deinit(&call);
+    return err;
 }
 
-static void
-listen_with(const char *ticket, struct listener *listener)
-{
-    struct err_detail why = {0};
-    memset(listener, 0, sizeof(*listener));
-    assert_int_equal(rpc_subscriber_new(url, NULL, ticket, &handlers, listener, &listener->subscriber, &why), ERR_OK);
-}
-
-static void
-listen_to_team(struct rpc_channel *who, struct listener *listener)
+// listen_to starts a listener and returns the head of the first room.
+static inline uint64_t
+listen_to(struct rpc_channel *who, const char *const *rooms, size_t room_count, struct listener *listener)
 {
     char ticket[RPC_TICKET_MAX_BYTES + 1];
-    get_ticket(who, ticket);
-    listen_with(ticket, listener);
+    uint64_t head_seq = 0;
+    struct err_detail why = {0};
+    memset(listener, 0, sizeof(*listener));
+    assert_int_equal(get_ticket(who, rooms, room_count, ticket, &head_seq, &why), ERR_OK);
+    assert_int_equal(rpc_subscriber_new(url, NULL, ticket, &handlers, listener, &listener->subscriber, &why), ERR_OK);
+    return head_seq;
 }
 
 // count_locked counts the events of a kind.
-static size_t
+static inline size_t
 count_locked(const struct listener *listener, Fc__Chat__V1__Event__KindCase kind)
 {
     size_t count = 0;
@@ -299,7 +355,7 @@ count_locked(const struct listener *listener, Fc__Chat__V1__Event__KindCase kind
 }
 
 // newest_locked is the index of the newest event of a kind; there is one.
-static size_t
+static inline size_t
 newest_locked(const struct listener *listener, Fc__Chat__V1__Event__KindCase kind)
 {
     size_t newest = SIZE_MAX;

@@ -2,7 +2,6 @@
 // read; and the methods around it, through a real server.
 #include "base/clock.h"
 #include "chat_server_support.h"
-#include "e2e/e2e_message.h"
 
 #define MESSAGE FC__CHAT__V1__EVENT__KIND_MESSAGE
 #define HEARTBEAT FC__CHAT__V1__EVENT__KIND_HEARTBEAT
@@ -14,6 +13,22 @@
 static struct listener first;
 static struct listener second;
 static struct listener third;
+
+// alice makes the room "team", and bob joins it.
+static void
+make_team(void)
+{
+    create(alice, "team");
+    join_room(bob, "team");
+}
+
+static void
+listen_with(const char *ticket, struct listener *listener)
+{
+    struct err_detail why = {0};
+    memset(listener, 0, sizeof(*listener));
+    assert_int_equal(rpc_subscriber_new(url, NULL, ticket, &handlers, listener, &listener->subscriber, &why), ERR_OK);
+}
 
 static int
 setup(void **state)
@@ -43,7 +58,7 @@ static enum err
 type_in_team(struct rpc_channel *who)
 {
     Fc__Chat__V1__TypingRequest request = FC__CHAT__V1__TYPING_REQUEST__INIT;
-    request.room = room_text("team");
+    request.room = lend_text("team");
     CALL(who, typing, &request);
     rpc_unary_deinit(&call);
     return err;
@@ -53,7 +68,7 @@ static enum err
 mark_read(struct rpc_channel *who, uint64_t seq, uint64_t *read_seq_out)
 {
     Fc__Chat__V1__MarkReadRequest request = FC__CHAT__V1__MARK_READ_REQUEST__INIT;
-    request.room = room_text("team");
+    request.room = lend_text("team");
     request.seq = seq;
     CALL(who, mark_read, &request);
     const Fc__Chat__V1__MarkReadResponse *response = rpc_unary_response(&call);
@@ -77,7 +92,7 @@ static void
 expect_present(const char *one, const char *two)
 {
     Fc__Chat__V1__GetPresenceRequest request = FC__CHAT__V1__GET_PRESENCE_REQUEST__INIT;
-    request.room = room_text("team");
+    request.room = lend_text("team");
     CALL(alice, get_presence, &request);
     assert_int_equal(err, ERR_OK);
     const Fc__Chat__V1__GetPresenceResponse *response = rpc_unary_response(&call);
@@ -95,15 +110,15 @@ static void
 test_typing_is_told_to_others_once_a_second(void **state)
 {
     (void)state;
-    listen_to_team(alice, &first);
-    listen_to_team(bob, &second);
+    listen_to(alice, team, 1, &first);
+    listen_to(bob, team, 1, &second);
     uint64_t started_ms = clock_monotonic_ms();
     for (int i = 0; i < 5; i++) {
         assert_int_equal(type_in_team(bob), ERR_OK);
     }
     uint64_t took_ms = clock_monotonic_ms() - started_ms;
     assert_int_equal(type_in_team(carol), ERR_DENIED);
-    assert_int_equal(send_text(alice, "end"), 1);
+    assert_int_equal(send_as(alice, "team", "end", NULL), 1);
     WAIT_UNTIL(count_locked(&first, MESSAGE) == 1 && count_locked(&second, MESSAGE) == 1);
     assert_in_range(count_locked(&first, TYPING), 1, 1 + took_ms / 1000);
     assert_string_equal(first.events[0].text, "bob");
@@ -146,11 +161,11 @@ test_read_markers_go_to_ones_own_devices_only(void **state)
 {
     (void)state;
     uint64_t read_seq = 0;
-    assert_int_equal(send_text(alice, "one"), 1);
-    assert_int_equal(send_text(alice, "two"), 2);
-    listen_to_team(alice, &first);
-    listen_to_team(bob, &second);
-    listen_to_team(bob, &third);
+    assert_int_equal(send_as(alice, "team", "one", NULL), 1);
+    assert_int_equal(send_as(alice, "team", "two", NULL), 2);
+    listen_to(alice, team, 1, &first);
+    listen_to(bob, team, 1, &second);
+    listen_to(bob, team, 1, &third);
     assert_int_equal(mark_read(bob, 1, &read_seq), ERR_OK);
     assert_int_equal(read_seq, 1);
     assert_int_equal(mark_read(bob, 77, &read_seq), ERR_OK);
@@ -158,7 +173,7 @@ test_read_markers_go_to_ones_own_devices_only(void **state)
     assert_int_equal(mark_read(bob, 1, &read_seq), ERR_OK);
     assert_int_equal(read_seq, 2);
     assert_int_equal(mark_read(carol, 1, &read_seq), ERR_DENIED);
-    assert_int_equal(send_text(alice, "end"), 3);
+    assert_int_equal(send_as(alice, "team", "end", NULL), 3);
     WAIT_UNTIL(count_locked(&first, MESSAGE) == 1 && count_locked(&second, MESSAGE) == 1 &&
                count_locked(&third, MESSAGE) == 1);
     assert_int_equal(count_locked(&first, READ_MOVED), 0);
@@ -174,16 +189,16 @@ static void
 test_nobody_is_shown_who_does_not_want_it(void **state)
 {
     (void)state;
-    listen_to_team(alice, &first);
-    listen_to_team(bob, &second);
+    listen_to(alice, team, 1, &first);
+    listen_to(bob, team, 1, &second);
     expect_present(NULL, NULL);
     rpc_subscriber_free(&second.subscriber);
-    assert_int_equal(send_text(alice, "end"), 1);
+    assert_int_equal(send_as(alice, "team", "end", NULL), 1);
     WAIT_UNTIL(count_locked(&first, MESSAGE) == 1);
     assert_int_equal(count_locked(&first, PRESENCE), 0);
     rpc_subscriber_free(&first.subscriber);
     Fc__Chat__V1__GetPresenceRequest request = FC__CHAT__V1__GET_PRESENCE_REQUEST__INIT;
-    request.room = room_text("team");
+    request.room = lend_text("team");
     CALL(carol, get_presence, &request);
     assert_int_equal(err, ERR_DENIED);
     rpc_unary_deinit(&call);
@@ -196,14 +211,14 @@ test_first_and_last_subscription_are_told(void **state)
     set_presence(bob, true);
     stop(); // it is kept
     start(&(const struct chat_service_options){0});
-    listen_to_team(alice, &first);
-    listen_to_team(bob, &second);
+    listen_to(alice, team, 1, &first);
+    listen_to(bob, team, 1, &second);
     WAIT_UNTIL(count_locked(&first, PRESENCE) == 1);
     assert_string_equal(first.events[newest_locked(&first, PRESENCE)].text, "bob");
     assert_true(first.events[newest_locked(&first, PRESENCE)].is_present);
     expect_present("bob", NULL);
     // A second device changes nothing, neither when it comes nor when it goes.
-    listen_to_team(bob, &third);
+    listen_to(bob, team, 1, &third);
     expect_present("bob", NULL);
     rpc_subscriber_free(&second.subscriber);
     set_presence(alice, true);
@@ -220,8 +235,8 @@ static void
 test_presence_can_be_ended(void **state)
 {
     (void)state;
-    listen_to_team(alice, &first);
-    listen_to_team(bob, &second);
+    listen_to(alice, team, 1, &first);
+    listen_to(bob, team, 1, &second);
     set_presence(bob, true);
     WAIT_UNTIL(count_locked(&first, PRESENCE) == 1);
     set_presence(bob, true); // no change
@@ -270,13 +285,15 @@ test_slow_subscriber_sees_that_it_missed_something(void **state)
         LARGE = 20,
     };
     char ticket[RPC_TICKET_MAX_BYTES + 1];
+    uint64_t head_seq = 0;
+    struct err_detail why = {0};
     char *text = malloc(CHAT_TEXT_MAX_BYTES + 1);
     assert_non_null(text);
     memset(text, 'x', CHAT_TEXT_MAX_BYTES);
     text[CHAT_TEXT_MAX_BYTES] = '\0';
-    get_ticket(alice, ticket);
+    assert_int_equal(get_ticket(alice, team, 1, ticket, &head_seq, &why), ERR_OK);
     for (uint64_t i = 1; i <= LARGE; i++) {
-        assert_int_equal(send_text(bob, text), i);
+        assert_int_equal(send_as(bob, "team", text, NULL), i);
         if (i == LARGE) {
             assert_int_equal(type_in_team(bob), ERR_OK);
         }
@@ -294,8 +311,8 @@ test_messages_a_second_are_limited(void **state)
 {
     (void)state;
     Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
-    request.room = room_text("team");
-    request.text = room_text("hello");
+    request.room = lend_text("team");
+    request.text = lend_text("hello");
     uint64_t started_ms = clock_monotonic_ms();
     uint64_t allowed = 0;
     bool is_refused = false;
@@ -314,128 +331,19 @@ test_messages_a_second_are_limited(void **state)
     }
     assert_true(is_refused);
     assert_in_range(allowed, 2, 3 + (clock_monotonic_ms() - started_ms) / 1000);
-    assert_true(send_text(bob, "mine") > 0); // each has their own
-}
-
-static struct e2e_keys phone;
-
-static enum err
-find_chain(void *context, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
-{
-    (void)context;
-    (void)tx;
-    memset(out, 0, sizeof(*out));
-    memcpy(out->id, user_id, sizeof(out->id));
-    out->seq = 1;
-    out->device_count = 1;
-    out->devices = calloc(1, sizeof(*out->devices));
-    assert_non_null(out->devices);
-    memcpy(out->devices[0].id, phone.id, sizeof(phone.id));
-    memcpy(out->devices[0].sign_key, phone.sign_public, sizeof(phone.sign_public));
-    return ERR_OK;
-}
-
-static enum err
-encrypt_room(struct store_tx *tx, struct store_job *job)
-{
-    (void)job;
-    return store_exec(tx, "UPDATE chat_rooms SET is_plain = 0, epoch = 5", STORE_NO_ARGS, NULL);
-}
-
-static int
-setup_with_keys(void **state)
-{
-    struct store_job job = {.run = encrypt_room};
-    (void)state;
-    if (make_folder() != 0 || e2e_keys_generate(&phone) != ERR_OK) {
-        return -1;
-    }
-    start(&(const struct chat_service_options){.find_chain = find_chain});
-    make_team();
-    return store_write_wait(store, &job) == ERR_OK ? 0 : -1;
-}
-
-// find_team reads the room's id.
-static void
-find_team(uint8_t room_id_out[CHAT_ID_BYTES])
-{
-    Fc__Chat__V1__ListRoomsRequest request = FC__CHAT__V1__LIST_ROOMS_REQUEST__INIT;
-    CALL(alice, list_rooms, &request);
-    assert_int_equal(err, ERR_OK);
-    const Fc__Chat__V1__ListRoomsResponse *response = rpc_unary_response(&call);
-    assert_int_equal(response->n_rooms, 1);
-    memcpy(room_id_out, response->rooms[0]->id.data, CHAT_ID_BYTES);
-    rpc_unary_deinit(&call);
-}
-
-// send_sealed sends as alice; chain_size_out gets the size of the answer's chain.
-static struct rpc_status
-send_sealed(uint64_t epoch, const char *text_beside, size_t *chain_size_out)
-{
-    static const uint8_t secret[E2E_SECRET_BYTES] = {1};
-    static uint8_t alice_id[CHAT_ID_BYTES] = {'a'};
-    static uint8_t log_head[E2E_HASH_BYTES] = {1};
-    uint8_t room_id[CHAT_ID_BYTES];
-    struct bytes sealed = {0};
-    struct rpc_unary call;
-    find_team(room_id);
-    rpc_unary_init(&call, alice, &fc__chat__v1__chat__descriptor);
-    Fc__E2e__V1__Header header = FC__E2E__V1__HEADER__INIT;
-    header.suite = E2E_SUITE;
-    header.epoch = epoch;
-    header.room_id = (ProtobufCBinaryData){.len = sizeof(room_id), .data = room_id};
-    header.user_id = (ProtobufCBinaryData){.len = sizeof(alice_id), .data = alice_id};
-    header.device_id = (ProtobufCBinaryData){.len = sizeof(phone.id), .data = phone.id};
-    header.message_id = (ProtobufCBinaryData){.len = sizeof(call.request_id), .data = call.request_id};
-    header.log_head = (ProtobufCBinaryData){.len = sizeof(log_head), .data = log_head};
-    assert_int_equal(e2e_message_seal(&header, secret, phone.sign_private, bytes_view_of("hi", 2), &sealed), ERR_OK);
-    Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
-    request.room = room_text("team");
-    request.text = room_text(text_beside);
-    request.sealed = (ProtobufCBinaryData){.len = sealed.size, .data = sealed.data};
-    fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
-    enum err err = rpc_unary_wait(&call);
-    assert_int_equal(err == ERR_OK, call.status.code == RPC_OK);
-    const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
-    *chain_size_out = response == NULL ? 0 : response->chain.len;
-    struct rpc_status status = call.status;
-    rpc_unary_deinit(&call);
-    bytes_free(&sealed);
-    return status;
-}
-
-static void
-test_sealed_messages_through_the_wire(void **state)
-{
-    (void)state;
-    size_t chain_size = 0;
-    listen_to_team(bob, &first);
-    struct rpc_status status = send_sealed(4, "", &chain_size);
-    assert_int_equal(status.code, RPC_ABORTED);
-    assert_string_equal(status.reason, "EPOCH_STALE");
-    status = send_sealed(5, "readable", &chain_size);
-    assert_int_equal(status.code, RPC_INVALID_ARGUMENT);
-    status = send_sealed(5, "", &chain_size);
-    assert_int_equal(status.code, RPC_OK);
-    assert_int_equal(chain_size, CHAT_HASH_BYTES);
-    assert_int_equal(send_text(alice, "readable"), 0);
-    WAIT_UNTIL(first.count >= 1);
-    assert_int_equal(first.events[0].seq, 1);
-    assert_true(first.events[0].sealed_size > 0);
-    assert_string_equal(first.events[0].text, "");
-    rpc_subscriber_free(&first.subscriber);
+    assert_true(send_as(bob, "team", "mine", NULL) > 0); // each has their own
 }
 
 static void
 test_reports_are_for_admins_of_the_server(void **state)
 {
     (void)state;
-    assert_int_equal(send_text(alice, "an insult"), 1);
+    assert_int_equal(send_as(alice, "team", "an insult", NULL), 1);
     {
         Fc__Chat__V1__ReportRequest request = FC__CHAT__V1__REPORT_REQUEST__INIT;
-        request.room = room_text("team");
+        request.room = lend_text("team");
         request.seq = 1;
-        request.reason = room_text("rude");
+        request.reason = lend_text("rude");
         CALL(bob, report, &request);
         assert_int_equal(err, ERR_OK);
         rpc_unary_deinit(&call);
@@ -464,22 +372,22 @@ static void
 test_history_and_search_through_the_wire(void **state)
 {
     (void)state;
-    char *mentions[] = {room_text("bob")};
+    char *mentions[] = {lend_text("bob")};
     {
         Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
-        request.room = room_text("team");
+        request.room = lend_text("team");
         request.type = FC__CHAT__V1__MESSAGE_TYPE__EMOTE;
-        request.text = room_text("waves");
+        request.text = lend_text("waves");
         request.mentions = mentions;
         request.n_mentions = 1;
-        request.topic = room_text("lunch");
+        request.topic = lend_text("lunch");
         CALL(alice, send, &request);
         assert_int_equal(err, ERR_OK);
         rpc_unary_deinit(&call);
     }
     {
         Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
-        request.room = room_text("team");
+        request.room = lend_text("team");
         request.around_seq = 1;
         CALL(bob, history, &request);
         assert_int_equal(err, ERR_OK);
@@ -494,8 +402,8 @@ test_history_and_search_through_the_wire(void **state)
         rpc_unary_deinit(&call);
     }
     Fc__Chat__V1__SearchRequest request = FC__CHAT__V1__SEARCH_REQUEST__INIT;
-    request.room = room_text("team");
-    request.words = room_text("WAVES");
+    request.room = lend_text("team");
+    request.words = lend_text("WAVES");
     {
         CALL(carol, search, &request);
         assert_int_equal(err, ERR_DENIED);
@@ -524,7 +432,6 @@ main(void)
         TEST(test_log_and_its_heartbeats),
         TEST(test_slow_subscriber_sees_that_it_missed_something),
         cmocka_unit_test_setup_teardown(test_messages_a_second_are_limited, setup_with_limit, teardown),
-        cmocka_unit_test_setup_teardown(test_sealed_messages_through_the_wire, setup_with_keys, teardown),
         TEST(test_reports_are_for_admins_of_the_server),
         TEST(test_history_and_search_through_the_wire),
     };

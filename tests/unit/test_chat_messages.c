@@ -319,6 +319,42 @@ test_archived_room_takes_no_messages(void **state)
     assert_int_equal(send_outgoing(&sending), ERR_OK);
 }
 
+static void
+test_resend_is_answered_also_from_outside_of_a_private_room(void **state)
+{
+    (void)state;
+    static const uint8_t request_id[CHAT_ID_BYTES] = {9};
+    execute("UPDATE chat_rooms SET kind = 1", STORE_NO_ARGS);
+    struct sending sending = {
+        .outgoing = {.sender = bob, .text = "bye", .request_id = bytes_view_of(request_id, sizeof(request_id))}};
+    assert_int_equal(send_outgoing(&sending), ERR_OK);
+    execute("DELETE FROM chat_members WHERE user_name = 'bob'", STORE_NO_ARGS);
+    assert_int_equal(send_outgoing(&sending), ERR_OK);
+    assert_true(sending.sent.is_resend);
+    assert_int_equal(sending.sent.seq, 1);
+    // What was not sent, or by somebody else, tells nothing about the room.
+    struct sending another = {.outgoing = {.sender = bob, .text = "again"}};
+    assert_int_equal(send_outgoing(&another), ERR_NOT_FOUND);
+    sending.outgoing.sender = carol;
+    assert_int_equal(send_outgoing(&sending), ERR_NOT_FOUND);
+}
+
+static void
+test_blocked_user_cannot_write_directly(void **state)
+{
+    (void)state;
+    execute("UPDATE chat_rooms SET kind = 3", STORE_NO_ARGS);
+    execute("INSERT INTO chat_blocks (user_id, blocked_id, blocked_name) VALUES ($1, $2, 'bob')",
+        STORE_ARGS(store_blob(alice.id, CHAT_ID_BYTES), store_blob(bob.id, CHAT_ID_BYTES)));
+    struct sending sending = {.outgoing = {.sender = bob, .text = "hello?"}};
+    assert_int_equal(send_outgoing(&sending), ERR_DENIED);
+    sending.outgoing.sender = alice;
+    assert_int_equal(send_outgoing(&sending), ERR_OK);
+    execute("UPDATE chat_rooms SET kind = 1", STORE_NO_ARGS);
+    sending.outgoing.sender = bob; // in other rooms it changes nothing
+    assert_int_equal(send_outgoing(&sending), ERR_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, close_store)
 
 int
@@ -335,6 +371,8 @@ main(void)
         TEST(test_outsiders_can_do_none_of_it),
         TEST(test_what_does_not_fit_its_type_is_refused),
         TEST(test_archived_room_takes_no_messages),
+        TEST(test_resend_is_answered_also_from_outside_of_a_private_room),
+        TEST(test_blocked_user_cannot_write_directly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

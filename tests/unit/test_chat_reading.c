@@ -256,7 +256,6 @@ struct marking {
     const struct chat_user *user;
     uint64_t seq;
     struct chat_room room;
-    uint64_t read_seq;
     bool is_moved;
     struct err_detail why;
 };
@@ -265,8 +264,7 @@ static enum err
 run_mark(struct store_tx *tx, struct store_job *job)
 {
     struct marking *marking = (struct marking *)job;
-    return chat_reads_mark(tx, marking->user, "team", marking->seq, &marking->room, &marking->read_seq,
-        &marking->is_moved, &marking->why);
+    return chat_reads_mark(tx, marking->user, "team", marking->seq, &marking->room, &marking->is_moved, &marking->why);
 }
 
 static void
@@ -274,7 +272,7 @@ mark(const struct chat_user *user, uint64_t seq, uint64_t read_seq, bool is_move
 {
     struct marking marking = {.job = {.run = run_mark}, .user = user, .seq = seq};
     assert_int_equal(store_write_wait(store, &marking.job), ERR_OK);
-    assert_int_equal(marking.read_seq, read_seq);
+    assert_int_equal(marking.room.read_seq, read_seq);
     assert_int_equal(marking.is_moved, is_moved);
 }
 

@@ -2,6 +2,7 @@
 #include "base/digest.h"
 #include "chat_support.h"
 #include "e2e/e2e_message.h"
+#include "services/chat/chat_reports.h"
 #include "services/chat/chat_sealed.h"
 
 // Device 0 and 1 are alice's, the second one revoked; 2 is bob's; 3 nobody's.
@@ -356,6 +357,46 @@ test_plain_and_sealed_do_not_mix(void **state)
     expect((struct draft){.sender = &alice}, ERR_INVALID, "plain room");
 }
 
+struct reporting {
+    struct store_job job;
+    struct chat_complaint complaint;
+    struct err_detail why;
+};
+
+static enum err
+run_report(struct store_tx *tx, struct store_job *job)
+{
+    struct reporting *reporting = (struct reporting *)job;
+    return chat_reports_add(tx, &reporting->complaint, &reporting->why);
+}
+
+static enum err
+report(uint64_t seq, const uint8_t *key)
+{
+    struct reporting reporting = {.job = {.run = run_report},
+        .complaint = {.reporter = bob, .room = "team", .seq = seq, .reason = "rude"}};
+    reporting.complaint.message_key = bytes_view_of(key, key == NULL ? 0 : E2E_MESSAGE_KEY_BYTES);
+    return store_write_wait(store, &reporting.job);
+}
+
+static void
+test_reported_key_has_to_open_the_message(void **state)
+{
+    (void)state;
+    struct e2e_message parsed;
+    uint8_t key[E2E_MESSAGE_KEY_BYTES];
+    struct draft draft = {.sender = &alice, .content_size = 10};
+    expect((struct draft){.sender = &alice, .content_size = 10}, ERR_OK, NULL);
+    assert_int_equal(send_sealed(&draft), ERR_OK);
+    assert_int_equal(e2e_message_parse(bytes_as_view(&draft.sealed), &parsed, NULL), ERR_OK);
+    assert_int_equal(e2e_message_key(&parsed, epoch_secret, key), ERR_OK);
+    e2e_message_deinit(&parsed);
+    bytes_free(&draft.sealed);
+    assert_int_equal(report(1, key), ERR_INVALID);
+    assert_int_equal(report(2, key), ERR_OK);
+    assert_int_equal(report(1, NULL), ERR_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, close_store)
 
 int
@@ -371,6 +412,7 @@ main(void)
         TEST(test_deletion_keeps_the_hash),
         TEST(test_announced_file_has_to_be_shared_with_the_room),
         TEST(test_plain_and_sealed_do_not_mix),
+        TEST(test_reported_key_has_to_open_the_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

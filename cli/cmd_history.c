@@ -110,7 +110,7 @@ run_search(struct cli *cli, struct err_detail *why)
 
 const struct cli_command cmd_history = {
     .name = "history",
-    .synopsis = "ROOM [--since SEQ | --before SEQ | --around SEQ | --after-time TIME]",
+    .synopsis = "ROOM [--since SEQ | --before SEQ | --around SEQ | ...]",
     .summary = "print messages of a room",
     .details = "The newest ones, 50 unless --limit says otherwise, or those before or around a\n"
                "message. With --since all that follow message SEQ, and with --after-time all that\n"

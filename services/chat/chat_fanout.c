@@ -22,14 +22,15 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "rpc/rpc_feed.h"
+#include "rpc/rpc_feed_group.h"
 #include "services/chat/chat_wire.h"
 
 static_assert((int)RPC_TOPIC_BYTES == (int)CHAT_ID_BYTES, "a room's id is its topic");
 
 struct watch {
     LIST_ENTRY(watch) in_room;
-    struct watched_room *room; // NULL: ended
+    struct rpc_feed_member member; // of the room's group
+    struct watched_room *room;     // NULL: ended
     struct chat_subscription *subscription;
 };
 
@@ -37,6 +38,7 @@ struct watched_room {
     uint8_t room_id[CHAT_ID_BYTES];
     uint64_t head_seq;
     LIST_HEAD(, watch) watches;
+    struct rpc_feed_group *group;
     UT_hash_handle hh;
 };
 
@@ -94,8 +96,13 @@ find_or_add_room_locked(struct chat_fanout *fanout, const struct chat_room *from
     memcpy(room->room_id, from->id, sizeof(room->room_id));
     room->head_seq = from->head_seq;
     LIST_INIT(&room->watches);
+    if (rpc_feed_group_new(fanout->server, room->room_id, &room->group) != ERR_OK) {
+        free(room);
+        return NULL;
+    }
     HASH_ADD(hh, fanout->locked.rooms, room_id, sizeof(room->room_id), room);
     if (room->hh.tbl == NULL) {
+        rpc_feed_group_free(&room->group);
         free(room);
         return NULL;
     }
@@ -111,9 +118,11 @@ remove_watch_locked(struct chat_fanout *fanout, struct watch *watch)
     }
     watch->room = NULL;
     LIST_REMOVE(watch, in_room);
+    rpc_feed_group_remove(&watch->member);
     if (LIST_EMPTY(&room->watches)) {
         // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the table has this room, so it is there.
         HASH_DEL(fanout->locked.rooms, room);
+        rpc_feed_group_free(&room->group);
         free(room);
     }
 }
@@ -144,6 +153,7 @@ add_watches_locked(struct chat_subscription *subscription, const struct chat_roo
         watch->room = room;
         watch->subscription = subscription;
         LIST_INSERT_HEAD(&room->watches, watch, in_room);
+        rpc_feed_group_add(room->group, &watch->member, subscription->feed);
     }
     return ERR_OK;
 }
@@ -294,6 +304,12 @@ chat_fanout_note_head(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_
     pthread_mutex_unlock(&fanout->mutex);
 }
 
+static void
+warn_dropped(void)
+{
+    log_warn("CHAT-EVENT-DROPPED", NULL, "out of memory: an event was not published; its receivers fetch it later");
+}
+
 // encode_locked encodes an event into the scratch buffer. Without memory an event is left out: the next heartbeat tells
 // its receivers to fetch it.
 static bool
@@ -301,7 +317,7 @@ encode_locked(struct chat_fanout *fanout, Fc__Chat__V1__Event *event)
 {
     bytes_clear(&fanout->locked.scratch);
     if (chat_wire_append_event(&fanout->locked.scratch, event) != ERR_OK) {
-        log_warn("CHAT-EVENT-DROPPED", NULL, "out of memory: an event was not published; its receivers fetch it later");
+        warn_dropped();
         return false;
     }
     return true;
@@ -310,13 +326,9 @@ encode_locked(struct chat_fanout *fanout, Fc__Chat__V1__Event *event)
 static void
 push_to_room_locked(struct chat_fanout *fanout, struct watched_room *room, Fc__Chat__V1__Event *event)
 {
-    if (!encode_locked(fanout, event)) {
-        return;
-    }
-    struct watch *watch;
-    LIST_FOREACH(watch, &room->watches, in_room)
-    {
-        rpc_feed_push(watch->subscription->feed, room->room_id, bytes_as_view(&fanout->locked.scratch));
+    if (encode_locked(fanout, event) &&
+        rpc_feed_group_push(room->group, bytes_as_view(&fanout->locked.scratch)) != ERR_OK) {
+        warn_dropped();
     }
 }
 

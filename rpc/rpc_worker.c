@@ -2,6 +2,7 @@
 //
 // A peer with more calls than its batch goes back to the end of the queue before the batch is run, so that other
 // workers can go on with it, and so that no peer keeps the others waiting for longer than a batch takes.
+#include <sched.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -31,6 +32,13 @@ static struct rpc_peer *
 next_peer(struct rpc_run_queue *run)
 {
     pthread_mutex_lock(&run->mutex);
+    if (TAILQ_EMPTY(&run->locked.peers)) {
+        // Where the processors are busy, those that bring work may run before this thread falls asleep and has to be
+        // woken.
+        pthread_mutex_unlock(&run->mutex);
+        sched_yield();
+        pthread_mutex_lock(&run->mutex);
+    }
     while (TAILQ_EMPTY(&run->locked.peers) && !run->locked.is_stopping) {
         run->locked.idle_workers++;
         pthread_cond_wait(&run->wake, &run->mutex);

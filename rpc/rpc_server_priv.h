@@ -114,6 +114,7 @@ struct rpc_run_queue {
     struct {
         struct rpc_peer_queue peers;
         unsigned idle_workers;
+        bool is_waking; // one of them has been woken and is not back yet
         bool is_stopping;
     } locked;
     pthread_t *workers;

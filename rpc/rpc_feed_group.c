@@ -3,8 +3,8 @@
 //     push --> incoming --(the round)--> log: chunk, chunk, ... --> members, those that have had the least first
 //
 // While anything has not been handed out a round is under way, whose holder alone uses the log: the thread that pushed,
-// for its first few members, then the server's feed thread. A member moves to the end of the list when it has had all
-// there is, so the first member needs the first chunk, and chunks that it has passed are freed.
+// for its first few members, then the server's feed thread. A member that has had the rest of a chunk moves behind
+// those that have had no more, so the first member needs the first chunk, and chunks that it has passed are freed.
 //
 // A round holds the members' lock for a few of them at a time. Who adds or removes one waits at the gate, which the
 // round has to pass as well, and so is the next.
@@ -37,6 +37,8 @@ struct chunk {
 
 TAILQ_HEAD(chunk_list, chunk);
 
+TAILQ_HEAD(member_list, rpc_feed_member);
+
 struct rpc_feed_group {
     // Immutable after new.
     struct rpc_server *server; // a reference
@@ -57,8 +59,8 @@ struct rpc_feed_group {
 
     pthread_mutex_t gate;
     pthread_mutex_t members_mutex;
-    TAILQ_HEAD(, rpc_feed_member) members; // guarded by members_mutex
-    uint64_t log_end;                      // guarded by members_mutex
+    struct member_list members; // those that have had the least first; guarded by members_mutex
+    uint64_t log_end;           // guarded by members_mutex
 };
 
 static void
@@ -126,6 +128,21 @@ lock_members(struct rpc_feed_group *group)
     pthread_mutex_unlock(&group->gate);
 }
 
+static void
+insert_locked(struct rpc_feed_group *group, struct rpc_feed_member *member)
+{
+    struct rpc_feed_member *before;
+    // Only who was added during the round has had more than the one that was handed something last.
+    TAILQ_FOREACH_REVERSE(before, &group->members, member_list, link)
+    {
+        if (before->had <= member->had) {
+            TAILQ_INSERT_AFTER(&group->members, before, member, link);
+            return;
+        }
+    }
+    TAILQ_INSERT_HEAD(&group->members, member, link);
+}
+
 void
 rpc_feed_group_add(struct rpc_feed_group *group, struct rpc_feed_member *member, struct rpc_feed *feed)
 {
@@ -133,7 +150,7 @@ rpc_feed_group_add(struct rpc_feed_group *group, struct rpc_feed_member *member,
     member->feed = feed;
     lock_members(group);
     member->had = group->log_end;
-    TAILQ_INSERT_TAIL(&group->members, member, link);
+    insert_locked(group, member);
     pthread_mutex_unlock(&group->members_mutex);
 }
 
@@ -235,7 +252,7 @@ hand_out_locked(struct rpc_feed_group *group, struct rpc_feed_member *member)
     rpc_feed_push(member->feed, group->topic, bytes_view_of(chunk->data + from, chunk->size - from));
     member->had = chunk->start + chunk->size;
     TAILQ_REMOVE(&group->members, member, link);
-    TAILQ_INSERT_TAIL(&group->members, member, link);
+    insert_locked(group, member);
 }
 
 // Goes on with the round for at most so many members. Returns whether all have had all.

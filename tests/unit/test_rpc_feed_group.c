@@ -264,6 +264,64 @@ test_what_is_too_much_loses_the_oldest(void **state)
     rpc_server_free(&server);
 }
 
+static size_t
+sent_bytes(struct wire *wire)
+{
+    size_t bytes = 0;
+    pthread_mutex_lock(&wire->mutex);
+    for (size_t i = 0; i < wire->sent_count; i++) {
+        bytes += wire->sent[i].size - RPC_TOPIC_BYTES;
+    }
+    pthread_mutex_unlock(&wire->mutex);
+    return bytes;
+}
+
+// Who comes while a round is under way has had more than those who wait for the next chunk.
+static void
+test_who_comes_during_a_round_holds_up_nobody(void **state)
+{
+    (void)state;
+    enum {
+        CHUNKS = 8,
+        CHUNK_BYTES = 60 * 1024, // no two in one
+        LATE = 12,
+    };
+    struct rpc_server *server = server_new();
+    struct rpc_feed_group *group = NULL;
+    struct follower *followers = calloc(MANY + LATE, sizeof(*followers));
+    uint8_t *payload = calloc(1, CHUNK_BYTES);
+    struct timespec until = limit();
+    assert_non_null(followers);
+    assert_non_null(payload);
+    assert_int_equal(ERR_OK, rpc_feed_group_new(server, topic, &group));
+    for (size_t i = 0; i < MANY; i++) {
+        follow(&followers[i], server, group);
+    }
+    pthread_mutex_lock(&obstacle);
+    pthread_t thread = begin_round(group);
+    for (size_t i = 0; i < CHUNKS; i++) {
+        assert_int_equal(ERR_OK, rpc_feed_group_push(group, bytes_view_of(payload, CHUNK_BYTES)));
+    }
+    pthread_mutex_unlock(&obstacle);
+    for (size_t i = MANY; i < MANY + LATE; i++) {
+        follow(&followers[i], server, group);
+    }
+    assert_int_equal(0, pthread_join(thread, NULL));
+    for (size_t i = 0; i < MANY; i++) {
+        while (sent_bytes(followers[i].wire) < 1 + CHUNKS * CHUNK_BYTES) {
+            assert_true(time(NULL) <= until.tv_sec);
+            sched_yield();
+        }
+    }
+    for (size_t i = 0; i < MANY + LATE; i++) {
+        unfollow(&followers[i]);
+    }
+    free(payload);
+    free(followers);
+    rpc_feed_group_free(&group);
+    rpc_server_free(&server);
+}
+
 // Members come and go while others push.
 static void *
 push_many(void *group)
@@ -313,6 +371,7 @@ main(void)
         cmocka_unit_test(test_many_get_all_in_order),
         cmocka_unit_test(test_what_comes_during_a_round_leaves_together),
         cmocka_unit_test(test_what_is_too_much_loses_the_oldest),
+        cmocka_unit_test(test_who_comes_during_a_round_holds_up_nobody),
         cmocka_unit_test(test_nothing_leaves_after_a_member_has_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

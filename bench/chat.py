@@ -13,12 +13,14 @@ import chat_servers
 from chat_servers import Fc, FcInMemory, Load
 from figures import BUILD, median, ratios, spread, table
 
-SECONDS = 2
-FAN_OUT = [(subscribers, in_flight) for subscribers in (1, 100, 1000) for in_flight in (1, 8, 64)]
+SECONDS = 1
+SUBSCRIBERS = (1, 100, 1000)
+IN_FLIGHT = (1, 8, 64)
 IDLE_SUBSCRIBERS = 1000
 SETTLE_S = 5  # fcd gives buffers of idle connections back after 2 to 4 s
 SENDERS = (1, 64)
 TALKERS = range(1, 11)
+TALK_S = 2
 TALK_INTERVAL_MS = 200  # between two messages of one client
 
 
@@ -28,13 +30,13 @@ def pss_kb(pid):
 
 
 def fan_out(kinds, rounds):
-    results = {case: {kind.name: [] for kind in kinds} for case in FAN_OUT}
+    results = {(subscribers, in_flight): {kind.name: [] for kind in kinds} for subscribers in SUBSCRIBERS for in_flight in IN_FLIGHT}
     for _ in range(rounds):
-        for subscribers in sorted({case[0] for case in FAN_OUT}):
+        for subscribers in SUBSCRIBERS:
             for kind in kinds:
-                with chat_servers.server(kind) as server:
-                    for case in (case for case in FAN_OUT if case[0] == subscribers):
-                        results[case][kind.name].append(Load(server, subscribers, in_flight=case[1], seconds=SECONDS).run())
+                with chat_servers.server(kind) as server, Load(server, subscribers, seconds=SECONDS) as load:
+                    for in_flight in IN_FLIGHT:
+                        results[subscribers, in_flight][kind.name].append(load.run(in_flight))
     print(f"## One publisher, many subscribers: messages of 200 bytes ({rounds} rounds)\n")
     print("CPU is for one delivery; \"share\" is how many sends shared one transaction. The last column is fc's divided by that of the row.\n")
     rows = []
@@ -56,14 +58,14 @@ def idle(kinds, rounds):
         for kind in kinds:
             with chat_servers.server(kind) as server:
                 # What it needs once, whoever comes, is there after the first.
-                Load(server, 1, seconds=0.2).run()
+                with Load(server, 1, seconds=0.2) as load:
+                    load.run()
                 time.sleep(SETTLE_S)
                 before = pss_kb(server.process.pid)
-                load = Load(server, IDLE_SUBSCRIBERS, senders=0)
-                joined = pss_kb(server.process.pid)
-                time.sleep(SETTLE_S)
-                after = pss_kb(server.process.pid)
-                load.stop()
+                with Load(server, IDLE_SUBSCRIBERS, senders=0):
+                    joined = pss_kb(server.process.pid)
+                    time.sleep(SETTLE_S)
+                    after = pss_kb(server.process.pid)
             results[kind.name].append({"joined": (joined - before) / IDLE_SUBSCRIBERS, "idle": (after - before) / IDLE_SUBSCRIBERS,
                                        "all": after / 1024})
     print(f"## Memory of {IDLE_SUBSCRIBERS:,} idle subscribers, without TLS ({rounds} rounds)\n")
@@ -84,8 +86,8 @@ def sends(rounds):
     for _ in range(rounds):
         results[sqlite].append(insert_alone())
         for senders in SENDERS:
-            with chat_servers.server(Fc) as server:
-                results[senders].append(Load(server, 0, senders=senders, seconds=SECONDS).run())
+            with chat_servers.server(Fc) as server, Load(server, 0, senders=senders, seconds=SECONDS) as load:
+                results[senders].append(load.run())
     print(f"## Sends that are acknowledged as durable ({rounds} rounds)\n")
     rows = []
     for name, list_of in results.items():
@@ -101,9 +103,10 @@ def talk(rounds):
     for _ in range(rounds):
         with chat_servers.server(Fc) as server:
             for count in TALKERS:
-                result = Load(server, count, senders=count, interval_ms=TALK_INTERVAL_MS, seconds=SECONDS).run()
+                with Load(server, count, senders=count, interval_ms=TALK_INTERVAL_MS, seconds=TALK_S) as load:
+                    result = load.run()
                 # From its first to its last message, which are half a second more.
-                result["cpu"] = 100 * result["server_cpu_s"] / (SECONDS + 0.5)
+                result["cpu"] = 100 * result["server_cpu_s"] / (TALK_S + 0.5)
                 result["kb"] = pss_kb(server.process.pid)
                 results[count].append(result)
     print(f"## Clients that talk: each sends {1000 // TALK_INTERVAL_MS} messages a second to all, itself too ({rounds} rounds)\n")

@@ -1,10 +1,11 @@
 // One publisher or several, and many subscribers, of a room on any of the servers that bench/run chat compares: one
 // thread, one epoll, so that what the clients cost is alike.
 //
-//     bench_chat_load PROTOCOL PORT SUBSCRIBERS SENDERS IN-FLIGHT INTERVAL-MS SECONDS
+//     bench_chat_load PROTOCOL PORT SUBSCRIBERS SENDERS INTERVAL-MS SECONDS
 //
 // For fc standard input begins with a ticket for each subscriber and a token for each sender, a line each. When all
-// are connected "ready" is printed; a line "go" on standard input starts the senders, its end ends the program.
+// are connected "ready" is printed; then each line on standard input, a number IN-FLIGHT, is one measurement. Its end
+// ends the program.
 //
 // Each sender keeps IN-FLIGHT messages in flight, or, with an INTERVAL-MS above 0, sends one that often whatever came
 // of the last. A message is in flight from the write that sent it until all subscribers have read it; without
@@ -351,19 +352,17 @@ print_figures(void)
 static void
 parse(int argc, char **argv)
 {
-    if (argc != 8) {
-        fprintf(stderr, "usage: %s mqtt0|mqtt1|nats|irc|fc PORT SUBSCRIBERS SENDERS IN-FLIGHT INTERVAL-MS SECONDS\n",
-            argv[0]);
+    if (argc != 7) {
+        fprintf(stderr, "usage: %s mqtt0|mqtt1|nats|irc|fc PORT SUBSCRIBERS SENDERS INTERVAL-MS SECONDS\n", argv[0]);
         exit(2);
     }
     run.protocol = chat_protocol_find(argv[1]);
     run.port = (uint16_t)strtoul(argv[2], NULL, 10);
     run.subscribers = (unsigned)strtoul(argv[3], NULL, 10);
     run.senders = (unsigned)strtoul(argv[4], NULL, 10);
-    run.in_flight = (unsigned)strtoul(argv[5], NULL, 10);
-    run.interval_us = strtoul(argv[6], NULL, 10) * 1000;
-    run.seconds = strtod(argv[7], NULL);
-    if (run.protocol == NULL || run.port == 0 || run.senders * run.in_flight > CHAT_RING) {
+    run.interval_us = strtoul(argv[5], NULL, 10) * 1000;
+    run.seconds = strtod(argv[6], NULL);
+    if (run.protocol == NULL || run.port == 0 || run.seconds <= 0) {
         load_die("arguments", "out of range");
     }
     // Written to now, so that page faults are not measured.
@@ -374,20 +373,35 @@ parse(int argc, char **argv)
     memset(run.latencies_us, 0xff, SAMPLES_MAX * sizeof(run.latencies_us[0]));
 }
 
+// next_command serves the connections until there is another measurement to make. Returns false at the end of the
+// input.
+static bool
+next_command(void)
+{
+    char command[16] = "";
+    watch(STDIN_FILENO, NULL);
+    while (!turn(-1)) {
+    }
+    (void)epoll_ctl(run.epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
+    const ssize_t size = read(STDIN_FILENO, command, sizeof(command) - 1);
+    run.in_flight = (unsigned)strtoul(command, NULL, 10);
+    if (size > 0 && (run.in_flight == 0 || run.senders * run.in_flight > CHAT_RING)) {
+        load_die("in flight", "out of range");
+    }
+    return size > 0;
+}
+
 int
 main(int argc, char **argv)
 {
-    char command[16];
     parse(argc, argv);
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
     open_connections();
     printf("ready\n");
     fflush(stdout);
-    watch(STDIN_FILENO, NULL);
-    while (!turn(-1)) {
-    }
-    if (read(STDIN_FILENO, command, sizeof(command)) > 0 && run.senders > 0) {
-        (void)epoll_ctl(run.epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
+    while (next_command()) {
+        run.total = 0;
+        run.sample_count = 0;
         measure();
         print_figures();
     }

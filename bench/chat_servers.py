@@ -156,21 +156,23 @@ def server(kind):
 class Load:
     """A client whose connections are open, and idle until it runs."""
 
-    def __init__(self, server, subscribers, senders=1, in_flight=1, interval_ms=0, seconds=2):
+    def __init__(self, server, subscribers, senders=1, interval_ms=0, seconds=2):
         self.server = server
         keys = server.keys(subscribers, senders)
         self.client = subprocess.Popen([BUILD / "bench/bench_chat_load", server.protocol, *map(str, (
-            server.port, subscribers, senders, in_flight, interval_ms, seconds))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            server.port, subscribers, senders, interval_ms, seconds))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.client.stdin.write("".join(key + "\n" for key in keys))
         self.client.stdin.flush()
         if self.client.stdout.readline() != "ready\n":
             raise RuntimeError(f"{server.name}: the client did not connect")
 
-    def run(self):
+    def run(self, in_flight=1):
         """The client's figures, and the server's for the same time."""
         before_us, (transactions, jobs) = cpu_us(self.server.process.pid), self.server.transactions()
-        output, _ = self.client.communicate("go\n", timeout=120)
-        if self.client.returncode != 0:
+        self.client.stdin.write(f"{in_flight}\n")
+        self.client.stdin.flush()
+        output = self.client.stdout.readline()
+        if not output:
             raise RuntimeError(f"{self.server.name}: the client failed")
         result = json.loads(output)
         after, after_jobs = self.server.transactions()
@@ -179,6 +181,9 @@ class Load:
         result["share"] = (after_jobs - jobs) / max(after - transactions, 1)
         return result
 
-    def stop(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.client.stdin.close()
-        self.client.wait(timeout=60)
+        self.client.wait(timeout=120)

@@ -101,7 +101,7 @@ summary_of_group(struct first_word word)
         const char *name;
         const char *summary;
     } groups[] = {
-        {"room", "make and list rooms"},
+        {"room", "make, show and change rooms"},
         {"session", "list and end logins"},
         {"device", "let devices in, list and end them"},
     };
@@ -145,18 +145,75 @@ add_bash_second_words(struct cli_text *out, struct first_word group)
     }
 }
 
+static void
+add_bash_options(struct cli_text *out, const struct cli_command *command)
+{
+    cli_text_add(out, "options='");
+    for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
+        if (((command->options | CLI_ALLOWS_ALWAYS) & CLI_ALLOWS(i)) != 0) {
+            cli_text_add(out, " --%s", cli_option_rows[i].name);
+        }
+    }
+    cli_text_add(out, "'");
+}
+
+static void
+add_zsh_options(struct cli_text *out, const struct cli_command *command)
+{
+    cli_text_add(out, "options=(");
+    for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
+        if (((command->options | CLI_ALLOWS_ALWAYS) & CLI_ALLOWS(i)) != 0) {
+            cli_text_add(out, " --%s:", cli_option_rows[i].name);
+            add_quoted(out, cli_option_rows[i].summary, "\\:");
+        }
+    }
+    cli_text_add(out, ")");
+}
+
+// command_of finds the command whose whole name is the first word of a group, as "invite" is of "invite ls"; or NULL.
+static const struct cli_command *
+command_of(struct first_word group)
+{
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        if (strlen((*command)->name) == group.size && memcmp((*command)->name, group.text, group.size) == 0) {
+            return *command;
+        }
+    }
+    return NULL;
+}
+
 // add_group_cases writes what comes after the first word of several commands. open and close surround the words.
 static void
 add_group_cases(struct cli_text *out, void (*add_words)(struct cli_text *out, struct first_word group),
-    const char *open, const char *close)
+    void (*add_options)(struct cli_text *out, const struct cli_command *command), const char *open, const char *close)
 {
+    struct first_word above = {0};
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         struct first_word word = first_word_of(*command);
-        if (word.second != NULL && !is_repeated(command)) {
+        if (word.second != NULL && !is_same_group(word, above)) {
             cli_text_add(out, "        ' %.*s'|' help %.*s') %s", (int)word.size, word.text, (int)word.size, word.text,
                 open);
             add_words(out, word);
-            cli_text_add(out, "%s ;;\n", close);
+            cli_text_add(out, "%s ", close);
+            if (command_of(word) != NULL) {
+                add_options(out, command_of(word));
+            }
+            cli_text_add(out, " ;;\n");
+        }
+        above = word;
+    }
+}
+
+// add_command_cases writes what comes after a command's name: those of two words first, since a case takes the first
+// pattern that fits.
+static void
+add_command_cases(struct cli_text *out, void (*add)(struct cli_text *out, const struct cli_command *command))
+{
+    for (int words = 2; words > 0; words--) {
+        for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+            if ((first_word_of(*command).second != NULL) == (words == 2)) {
+                add(out, *command);
+            }
         }
     }
 }
@@ -164,13 +221,8 @@ add_group_cases(struct cli_text *out, void (*add_words)(struct cli_text *out, st
 static void
 add_bash_command(struct cli_text *out, const struct cli_command *command)
 {
-    cli_text_add(out, "        ' %s'|' %s '*) options='", command->name, command->name);
-    for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
-        if (((command->options | CLI_ALLOWS_ALWAYS) & CLI_ALLOWS(i)) != 0) {
-            cli_text_add(out, " --%s", cli_option_rows[i].name);
-        }
-    }
-    cli_text_add(out, "'");
+    cli_text_add(out, "        ' %s'|' %s '*) ", command->name, command->name);
+    add_bash_options(out, command);
     if (command->argument == CLI_ARGUMENT_PATH) {
         cli_text_add(out, " kind=path");
     } else if (command->argument == CLI_ARGUMENT_SHELL) {
@@ -194,10 +246,8 @@ add_bash(struct cli_text *out)
     cli_text_add(out, "    case $seen in\n        '') words='");
     add_bash_first_words(out);
     cli_text_add(out, "' ;;\n");
-    add_group_cases(out, add_bash_second_words, "words='", "'");
-    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
-        add_bash_command(out, *command);
-    }
+    add_group_cases(out, add_bash_second_words, add_bash_options, "words='", "'");
+    add_command_cases(out, add_bash_command);
     cli_text_add(out, "    esac\n    case $prev in\n        ");
     add_value_patterns(out, true);
     cli_text_add(out, ") kind=path words='' ;;\n        ");
@@ -248,14 +298,8 @@ add_zsh_second_words(struct cli_text *out, struct first_word group)
 static void
 add_zsh_command(struct cli_text *out, const struct cli_command *command)
 {
-    cli_text_add(out, "        ' %s'|' %s '*) options=(", command->name, command->name);
-    for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
-        if (((command->options | CLI_ALLOWS_ALWAYS) & CLI_ALLOWS(i)) != 0) {
-            cli_text_add(out, " --%s:", cli_option_rows[i].name);
-            add_quoted(out, cli_option_rows[i].summary, "\\:");
-        }
-    }
-    cli_text_add(out, ")");
+    cli_text_add(out, "        ' %s'|' %s '*) ", command->name, command->name);
+    add_zsh_options(out, command);
     if (command->argument == CLI_ARGUMENT_PATH) {
         cli_text_add(out, " kind=path");
     } else if (command->argument == CLI_ARGUMENT_SHELL) {
@@ -281,10 +325,8 @@ add_zsh(struct cli_text *out)
     cli_text_add(out, "    case $seen in\n        '') entries=(");
     add_zsh_first_words(out);
     cli_text_add(out, ") ;;\n");
-    add_group_cases(out, add_zsh_second_words, "entries=(", ")");
-    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
-        add_zsh_command(out, *command);
-    }
+    add_group_cases(out, add_zsh_second_words, add_zsh_options, "entries=(", ")");
+    add_command_cases(out, add_zsh_command);
     cli_text_add(out, "    esac\n    case $prev in\n        ");
     add_value_patterns(out, true);
     cli_text_add(out, ") _files; return ;;\n        ");

@@ -1,7 +1,7 @@
 // Rooms as their members use them, plain and encrypted alike: over fc_room.h's calls, with the local store, the own
 // keys, and an outbox. What can be read is read from the local store, so it works while the server is away.
 //
-// Blocking functions; any thread may call them, one runs at a time.
+// Blocking functions; any thread may call them, one runs at a time. Callbacks may not call the same chat.
 #ifndef CLIENT_FC_CHAT_H
 #define CLIENT_FC_CHAT_H
 
@@ -21,15 +21,15 @@ struct fc_chat;
 typedef void fc_chat_warn_fn(void *context, const char *warning);
 
 struct fc_chat_options {
-    struct fc_session *session; // outlives the chat
-    const struct fc_credential *credential;
     fc_chat_warn_fn *warn; // may be NULL
     void *context;
 };
 
-// fc_chat_open opens the account's local store and its keys. Asks the server for nothing.
+// fc_chat_open opens the local store and the keys of the session's account; the session outlives it. Asks the server for
+// nothing, but whose token it is where only that is known. options may be NULL.
 // ERR_PRECONDITION: others could read the store; `why` says how to mend it.
-enum err fc_chat_open(const struct fc_chat_options *options, struct fc_chat **out, struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_open(struct fc_session *session, const struct fc_chat_options *options, struct fc_chat **out,
+    struct err_detail *why) ERR_CHECKED;
 void fc_chat_close(struct fc_chat **chat);
 
 // --- Rooms ----------------------------------------------------------------------------------------------------------
@@ -139,6 +139,20 @@ enum err fc_chat_each_link(struct fc_chat *chat, const char *room,
 
 // --- Messages ---------------------------------------------------------------------------------------------------------
 
+// What a message of an encrypted room says of the file that it announces.
+struct fc_chat_file {
+    const char *name;
+    uint64_t sealed_size_bytes;
+    uint8_t sealed_md5[16];
+    uint8_t secret[32]; // and the rest of fc.e2e.v1.FileKey
+    uint8_t salt[24];
+    uint8_t commitment[32];
+    uint8_t seal_id[16];
+    uint8_t sealed_sha256[32];
+    uint32_t segment_plain_bytes;
+    uint64_t plain_size_bytes;
+};
+
 // What is to be sent. Zeroed but for text: a text.
 struct fc_chat_draft {
     enum fc_message_type type;
@@ -146,18 +160,31 @@ struct fc_chat_draft {
     uint64_t target_seq;   // of an edit, deletion or reaction
     uint64_t reply_to_seq; // 0: no reply
     const char *topic;     // NULL: none
-    const uint8_t *file_id; // 16 bytes: announces it; or NULL
-    const struct fc_chat_file *file; // encrypted rooms: what receivers need to know of it
+    const uint8_t *file_id; // 16 bytes: announces a file that was shared with the room; or NULL
+    // Encrypted rooms: what receivers need to know of the file.
+    const struct fc_chat_file *file;
 };
 
 // fc_chat_send returns when the message is on the server's disk. It is written to the outbox first, so that it is sent
 // once even when this process dies. Mentions are the "@name"s in the text.
-// ERR_UNAVAILABLE: it stays in the outbox, and goes with the next call that reaches the server.
+// ERR_QUEUED: it stays in the outbox, and goes with the next send or flush that reaches the server.
 enum err fc_chat_send(struct fc_chat *chat, const char *room, const struct fc_chat_draft *draft, struct fc_sent *out,
     struct err_detail *why) ERR_CHECKED;
 
 // fc_chat_flush sends what is in the outbox, in order. count_out: how many went.
 enum err fc_chat_flush(struct fc_chat *chat, size_t *count_out, struct err_detail *why) ERR_CHECKED;
+
+// A message that waits in the outbox. Borrowed, valid during the call.
+struct fc_chat_queued {
+    const char *room;          // its name, where that is known
+    const uint8_t *message_id; // 16 bytes
+    int64_t created_unix_ms;
+    const char *last_error; // empty: none yet
+};
+
+// fc_chat_each_queued calls fn for what is in the outbox, in order, until it returns false.
+enum err fc_chat_each_queued(struct fc_chat *chat, bool (*fn)(void *context, const struct fc_chat_queued *queued),
+    void *context, struct err_detail *why) ERR_CHECKED;
 
 // fc_chat_sync fetches and opens what the local store lacks of a room.
 enum err fc_chat_sync(struct fc_chat *chat, const char *room, struct err_detail *why) ERR_CHECKED;
@@ -230,9 +257,5 @@ struct fc_chat_audit {
 // each signature, against what the local store remembers. ERR_UNTRUSTED names the first thing that is wrong.
 enum err fc_chat_audit(struct fc_chat *chat, const char *room, struct fc_chat_audit *out,
     struct err_detail *why) ERR_CHECKED;
-
-// fc_chat_adopt_device gives the keys of all encrypted rooms to a device of one's own that was added to the chain.
-// count_out: rooms.
-enum err fc_chat_adopt_devices(struct fc_chat *chat, size_t *count_out, struct err_detail *why) ERR_CHECKED;
 
 #endif

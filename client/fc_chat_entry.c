@@ -111,6 +111,41 @@ fc_chat_entry_add(struct fc_chat_entry *entry, Fc__E2e__V1__RoomChange__KindCase
 }
 
 enum err
+fc_chat_entry_add_member(struct fc_chat_entry *entry, const struct e2e_user *user, Fc__E2e__V1__Role role, bool is_invited)
+{
+    Fc__E2e__V1__RoomChange *change = fc_chat_entry_add(entry, FC__E2E__V1__ROOM_CHANGE__KIND_ADD_MEMBER);
+    Fc__E2e__V1__AddMember *member = fc_chat_entry_new(entry, sizeof(*member));
+    if (change == NULL || member == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    fc__e2e__v1__add_member__init(member);
+    change->add_member = member;
+    member->role = role;
+    member->is_invited = is_invited;
+    member->user_name = fc_chat_entry_text(entry, user->name);
+    if (member->user_name == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    return fc_chat_entry_bytes(entry, user->id, E2E_ID_BYTES, &member->user_id);
+}
+
+enum err
+fc_chat_entry_set_text(struct fc_chat_entry *entry, Fc__E2e__V1__RoomChange__KindCase kind, const char *text)
+{
+    Fc__E2e__V1__RoomChange *change = fc_chat_entry_add(entry, kind);
+    char *copy = fc_chat_entry_text(entry, text);
+    if (change == NULL || copy == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    if (kind == FC__E2E__V1__ROOM_CHANGE__KIND_SET_NAME) {
+        change->set_name = copy;
+    } else {
+        change->set_topic = copy;
+    }
+    return ERR_OK;
+}
+
+enum err
 fc_chat_entry_name_head(struct fc_chat_entry *entry, const struct e2e_user *user)
 {
     for (size_t i = 0; i < entry->entry.n_heads; i++) {

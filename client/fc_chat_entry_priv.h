@@ -28,7 +28,8 @@ struct fc_chat_entry {
     struct bytes body; // after fc_chat_entry_sign
     uint8_t signature[CRYPTO_SIGNATURE_BYTES];
     uint8_t link_signature[CRYPTO_SIGNATURE_BYTES];
-    Fc__E2e__V1__Signed wire; // borrows from the three above
+    Fc__E2e__V1__Signed wire;      // borrows from the three above
+    ProtobufCBinaryData link_info; // sent along with a new link
 };
 
 // fc_chat_entry_init begins the entry that follows room's newest one, or with an empty room the first of room_id.
@@ -45,6 +46,13 @@ void *fc_chat_entry_new(struct fc_chat_entry *entry, size_t size);
 char *fc_chat_entry_text(struct fc_chat_entry *entry, const char *text);
 enum err fc_chat_entry_bytes(struct fc_chat_entry *entry, const void *data, size_t size,
     ProtobufCBinaryData *out) ERR_CHECKED;
+
+// Changes that several callers make.
+enum err fc_chat_entry_add_member(struct fc_chat_entry *entry, const struct e2e_user *user, Fc__E2e__V1__Role role,
+    bool is_invited) ERR_CHECKED;
+// kind is SET_NAME or SET_TOPIC.
+enum err fc_chat_entry_set_text(struct fc_chat_entry *entry, Fc__E2e__V1__RoomChange__KindCase kind,
+    const char *text) ERR_CHECKED;
 
 // fc_chat_entry_name_head says how much of a user's chain the author has seen; once for each user.
 enum err fc_chat_entry_name_head(struct fc_chat_entry *entry, const struct e2e_user *user) ERR_CHECKED;

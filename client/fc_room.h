@@ -88,6 +88,10 @@ enum err fc_room_create(struct fc_session *session, const char *name, bool is_pl
 enum err fc_room_each(struct fc_session *session, bool (*fn)(void *context, const struct fc_room *room), void *context,
     struct err_detail *why) ERR_CHECKED;
 
+// fc_room_get asks for one room. ERR_NOT_FOUND.
+enum err fc_room_get(struct fc_session *session, const char *room, struct fc_room *out,
+    struct err_detail *why) ERR_CHECKED;
+
 enum err fc_room_join(struct fc_session *session, const char *room, struct fc_room *out,
     struct err_detail *why) ERR_CHECKED;
 enum err fc_room_leave(struct fc_session *session, const char *room, struct err_detail *why) ERR_CHECKED;

@@ -130,29 +130,54 @@ make_dir(const char *dir, struct err_detail *why)
     return ERR_OK;
 }
 
-// The file is never opened beside SQLite: closing it would end the locks that another store of this process has on it.
+// Makes the file unless it is there. What was beside one that somebody has moved away would be taken for the new one's.
 static enum err
-make_file(const char *dir, const char *path, struct stat *status_out, struct err_detail *why)
+make_file(const char *dir, const char *path)
 {
-    int fd = lstat(path, status_out) == 0 ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
-    if (fd >= 0) {
-        (void)close(fd);
-        enum err err = file_sync_dir(dir);
-        if (err != ERR_OK) {
-            return explain(path, err, "", why);
+    static const char *const beside[] = {"-wal", "-shm"};
+    struct stat status;
+    if (lstat(path, &status) == 0) {
+        return ERR_OK;
+    }
+    for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
+        char old[FC_CONFIG_PATH_MAX_BYTES + 512];
+        int length = snprintf(old, sizeof(old), "%s%s", path, beside[i]);
+        if (length < 0 || length >= (int)sizeof(old)) {
+            return ERR_INVALID;
+        }
+        if (unlink(old) != 0 && errno != ENOENT) {
+            return err_from_errno(errno);
         }
     }
-    if (lstat(path, status_out) != 0) {
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    (void)close(fd);
+    return file_sync_dir(dir);
+}
+
+// By its name: if the file were opened beside SQLite, closing it would end the locks that another store of this process
+// has on it.
+static enum err
+check_file(const char *path, struct err_detail *why)
+{
+    struct stat status;
+    if (lstat(path, &status) != 0) {
         int error = errno;
         return err_fail(why, err_from_errno(error), "%s cannot be made: %s", path, strerror(error));
     }
-    return fc_config_check_private(status_out, path, REDO, why);
+    return fc_config_check_private(&status, path, REDO, why);
 }
 
 static enum err
 connect_to(struct fc_store *store, struct err_detail *why)
 {
-    enum err err = db_open(store->path, DB_PRIVATE, &store->db, why);
+    enum err err = check_file(store->path, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = db_open(store->path, DB_PRIVATE, &store->db, why);
     if (err != ERR_OK) {
         struct err_detail cause = {0};
         (void)snprintf(cause.message, sizeof(cause.message), "%s", why != NULL ? why->message : "");
@@ -181,7 +206,8 @@ connect_first(struct fc_store *store, const char *dir, struct err_detail *why)
             return err;
         }
     }
-    enum err err = connect_to(store, why);
+    enum err err = make_file(dir, store->path);
+    err = err == ERR_OK ? connect_to(store, why) : explain(store->path, err, "", why);
     (void)close(dir_fd);
     return err;
 }
@@ -208,10 +234,8 @@ fc_store_open(const char *server_url, const char *user_name, struct fc_store **o
         err = make_dir(dir, why);
     }
     if (err == ERR_OK) {
-        err = make_file(dir, store->path, &status, why);
-    }
-    if (err == ERR_OK) {
-        err = status.st_size > 0 ? connect_to(store, why) : connect_first(store, dir, why);
+        bool is_there = lstat(store->path, &status) == 0 && status.st_size > 0;
+        err = is_there ? connect_to(store, why) : connect_first(store, dir, why);
     }
     if (err != ERR_OK) {
         fc_store_close(&store);

@@ -2,6 +2,8 @@
 //
 // Nothing depends on the order of arrival: what a message looks like is made anew from the edits and deletions that are
 // kept of it (fold) whenever one of them or the message itself comes. `base_text` is what it was without them.
+//
+// Indexes are named where SQLite, which keeps no statistics here, would go through a whole room.
 #include <assert.h>
 #include <string.h>
 
@@ -88,9 +90,9 @@ insert_row(struct fc_store *store, int64_t room, int64_t id, const struct fc_sto
             db_text(has_content ? or_empty(m->text) : ""), fc_store_number(m->target_seq),
             fc_store_number(m->reply_to_seq), db_text(or_empty(m->topic)),
             db_text(has_content ? or_empty(m->mentions) : ""), blob_or_null(has_content ? m->file : nothing),
-            db_text(has_content ? or_empty(m->file_name) : ""), db_int(m->edited_ms), db_int(m->is_deleted),
-            db_int(m->is_void), db_int(unread), blob_or_null(is_sealed ? m->sealed : nothing), db_int(is_counted),
-            db_int(is_mention)),
+            db_text(has_content ? or_empty(m->file_name) : ""), db_int(has_content ? m->edited_ms : 0),
+            db_int(m->is_deleted), db_int(m->is_void), db_int(unread), blob_or_null(is_sealed ? m->sealed : nothing),
+            db_int(is_counted), db_int(is_mention)),
         NULL, why);
 }
 
@@ -113,7 +115,7 @@ wipe_row(struct fc_store *store, int64_t id, struct err_detail *why)
 {
     return fc_store_exec(store,
         "UPDATE message SET text = '', base_text = NULL, mentions = '', file = NULL, file_name = '', sealed = NULL, "
-        "unread = 0, is_deleted = 1, is_counted = 0, is_mention = 0 WHERE id = $1",
+        "edited_ms = 0, base_edited_ms = 0, unread = 0, is_deleted = 1, is_counted = 0, is_mention = 0 WHERE id = $1",
         DB_ARGS(db_int(id)), NULL, why);
 }
 
@@ -164,7 +166,8 @@ fold_deletion(struct fc_store *store, int64_t room, uint64_t seq, struct known *
 {
     struct db_rows *rows = NULL;
     enum err err = fc_store_select(store,
-        "SELECT 1 FROM message WHERE room = $1 AND target_seq = $2 AND target_seq > 0 AND type = 3 AND unread = 0 "
+        "SELECT 1 FROM message INDEXED BY message_target WHERE room = $1 AND target_seq = $2 AND target_seq <> 0 AND "
+        "type = 3 AND unread = 0 "
         "AND is_void = 0",
         DB_ARGS(db_int(room), fc_store_number(seq)), &rows, why);
     db_rows_free(&rows);
@@ -181,7 +184,8 @@ fold_edits(struct fc_store *store, int64_t room, uint64_t seq, const struct know
 {
     struct db_rows *rows = NULL;
     enum err err = fc_store_select(store,
-        "SELECT text, sent_ms FROM message WHERE room = $1 AND target_seq = $2 AND target_seq > 0 AND type = 2 "
+        "SELECT text, sent_ms FROM message INDEXED BY message_target WHERE room = $1 AND target_seq = $2 AND "
+        "target_seq <> 0 AND type = 2 "
         "AND unread = 0 AND is_void = 0 AND is_deleted = 0 AND sender_id = $3 ORDER BY seq DESC LIMIT 1",
         DB_ARGS(db_int(room), fc_store_number(seq), db_blob(target->sender_id, sizeof(target->sender_id))), &rows, why);
     if (err == ERR_OK && db_rows_int(rows, 1) >= target->base_edited_ms) {
@@ -213,7 +217,8 @@ fold(struct fc_store *store, int64_t room, uint64_t seq, unsigned depth, struct 
     }
     if (err == ERR_OK && target.is_deleted) {
         err = fc_store_exec(store,
-            "UPDATE message SET text = '', mentions = '' WHERE room = $1 AND target_seq = $2 AND target_seq > 0 "
+            "UPDATE message INDEXED BY message_target SET text = '', mentions = '' WHERE room = $1 AND target_seq = $2 "
+            "AND target_seq <> 0 "
             "AND type = 2",
             DB_ARGS(db_int(room), fc_store_number(seq)), NULL, why);
     } else if (err == ERR_OK && is_shown(target.type) && target.unread == FC_STORE_READABLE) {
@@ -237,8 +242,8 @@ find_copy(struct fc_store *store, int64_t room, const struct fc_store_message *m
     }
     struct db_rows *rows = NULL;
     enum err err = fc_store_select(store,
-        "SELECT id, seq, type, target_seq FROM message WHERE message_id = $1 AND room = $2 AND device_id = $3 "
-        "AND seq <> $4 AND unread = 0",
+        "SELECT id, seq, type, target_seq FROM message INDEXED BY message_request WHERE message_id = $1 AND room = $2 "
+        "AND device_id = $3 AND seq <> $4 AND unread = 0",
         DB_ARGS(db_blob(message->message_id, E2E_ID_BYTES), db_int(room), db_blob(message->device_id, E2E_ID_BYTES),
             fc_store_number(message->seq)),
         &rows, why);

@@ -209,8 +209,8 @@ fc_store_messages_sealed(struct fc_store *store, const uint8_t room_id[E2E_ID_BY
 static const char reactions_sql[] =
     "SELECT a.text, a.sender_name, a.sender_id, a.seq FROM ("
     "    SELECT m.text, m.sender_name, m.sender_id, m.type, MAX(m.seq) AS seq"
-    "    FROM room r JOIN message m ON m.room = r.id"
-    "    WHERE r.room_id = $1 AND m.target_seq = $2 AND m.target_seq > 0 AND m.type IN (4, 5) AND m.unread = 0"
+    "    FROM room r JOIN message m INDEXED BY message_target ON m.room = r.id"
+    "    WHERE r.room_id = $1 AND m.target_seq = $2 AND m.target_seq <> 0 AND m.type IN (4, 5) AND m.unread = 0"
     "        AND m.is_void = 0 AND m.is_deleted = 0"
     "    GROUP BY m.sender_id, m.text) a "
     "WHERE a.type = 4 ORDER BY MIN(a.seq) OVER (PARTITION BY a.text), a.seq";

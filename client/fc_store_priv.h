@@ -5,8 +5,8 @@
 // processes may have it open; each write is a transaction of its own, on disk when the function returns, unless
 // fc_store_begin has begun one. Messages are in fc_store_messages_priv.h.
 //
-// One thread at a time uses a struct fc_store. What callbacks get is borrowed, valid during the call; they may read
-// from the store but not write to it.
+// One thread at a time uses a struct fc_store; another thread opens one of its own. What callbacks get is borrowed,
+// valid during the call; they may read from the store but not write to it.
 #ifndef CLIENT_FC_STORE_PRIV_H
 #define CLIENT_FC_STORE_PRIV_H
 

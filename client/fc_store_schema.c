@@ -95,7 +95,8 @@ static const char first_step[] =
     "    UNIQUE (room, seq));"
     "CREATE INDEX message_time ON message (room);" // and its row id
     "CREATE INDEX message_request ON message (message_id);"
-    "CREATE INDEX message_target ON message (room, target_seq) WHERE target_seq > 0;"
+    "CREATE INDEX message_file ON message (id) WHERE file IS NOT NULL;"
+    "CREATE INDEX message_target ON message (room, target_seq) WHERE target_seq <> 0;"
     "CREATE INDEX message_topic ON message (room, topic, seq) WHERE topic <> '';"
     "CREATE INDEX message_counted ON message (room, seq) WHERE is_counted = 1;"
     "CREATE INDEX message_mention ON message (room, seq) WHERE is_mention = 1;"

@@ -117,10 +117,21 @@ static const char with_words[] =
     " FROM message_words CROSS JOIN message m ON m.id = message_words.rowid JOIN room r ON r.id = m.room "
     "WHERE message_words MATCH $1 AND message_words.rowid < $2 " CONDITIONS
     "ORDER BY message_words.rowid DESC LIMIT $6";
-static const char without_words[] =
-    "SELECT " FC_STORE_MESSAGE_COLUMNS " FROM message m CROSS JOIN room r ON r.id = m.room "
-    "WHERE $1 IS NOT NULL AND m.id < $2 " CONDITIONS
-    "AND m.type IN (0, 1) AND m.unread = 0 AND m.is_deleted = 0 ORDER BY m.id DESC LIMIT $6";
+#define WITHOUT_WORDS(from)                                                                                            \
+    "SELECT " FC_STORE_MESSAGE_COLUMNS " FROM " from " CROSS JOIN room r ON r.id = m.room "                            \
+    "WHERE $1 IS NOT NULL AND m.id < $2 " CONDITIONS "AND m.type IN (0, 1) AND m.unread = 0 AND m.is_deleted = 0 "
+static const char without_words[] = WITHOUT_WORDS("message m") "ORDER BY m.id DESC LIMIT $6";
+static const char files_only[] =
+    WITHOUT_WORDS("message m INDEXED BY message_file") "AND m.file IS NOT NULL ORDER BY m.id DESC LIMIT $6";
+
+static const char *
+statement_of(const struct search *search)
+{
+    if (search->word_count > 0) {
+        return with_words;
+    }
+    return search->has_file ? files_only : without_words;
+}
 
 enum err
 fc_store_messages_search(struct fc_store *store, const char *query, uint64_t limit, int64_t before_id,
@@ -136,7 +147,7 @@ fc_store_messages_search(struct fc_store *store, const char *query, uint64_t lim
         }
     }
     if (err == ERR_OK) {
-        err = fc_store_each_message(store, search.word_count > 0 ? with_words : without_words,
+        err = fc_store_each_message(store, statement_of(&search),
             DB_ARGS(db_text((const char *)search.match.data), db_int(before_id > 0 ? before_id : INT64_MAX),
                 db_text(search.sender[0] != '\0' ? search.sender : NULL),
                 db_text(search.room[0] != '\0' ? search.room : NULL), db_int(search.has_file), fc_store_limit(limit)),

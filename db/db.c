@@ -20,6 +20,11 @@ enum {
     STATEMENTS_MAX = 128,
     // Another process (a backup, an operator's shell) may hold a lock for this long.
     BUSY_TIMEOUT_MS = 5000,
+    // The log is copied into the database when it has become this long, in pages of 4 KiB: SQLite's own default.
+    LOG_MAX_PAGES = 1000,
+    // A private connection leaves a log of up to this length to the next one, which reads it in less than 1 ms. What is
+    // in the log is on disk; copying it would keep every short program waiting.
+    LOG_LEFT_MAX_PAGES = 128,
 };
 
 // Page caches in KiB: the system's own cache holds the file anyway. The log shrinks to 16 MiB after a burst.
@@ -49,6 +54,7 @@ struct db {
     enum db_role role;
     struct db_rows *statements; // oldest first
     unsigned running;           // queries not yet freed
+    int log_pages;              // in the write-ahead log after the last commit of a private connection
     char message[256];          // of the last failure: SQLite forgets its own in a rollback
 };
 
@@ -450,6 +456,18 @@ set_write_ahead_log(struct db *db)
     return err;
 }
 
+// Takes the place of SQLite's own hook, which copies the log. One that cannot be copied now will be later.
+static int
+note_log_pages(void *context, sqlite3 *sqlite, const char *name, int pages)
+{
+    struct db *db = context;
+    db->log_pages = pages;
+    if (pages >= LOG_MAX_PAGES) {
+        (void)sqlite3_wal_checkpoint_v2(sqlite, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    }
+    return SQLITE_OK;
+}
+
 static const char *
 settings_of(enum db_role role)
 {
@@ -480,6 +498,10 @@ db_open(const char *path, enum db_role role, struct db **out, struct err_detail 
         goto out;
     }
     (void)sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
+    if (role == DB_PRIVATE) {
+        (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        (void)sqlite3_wal_hook(db->sqlite, note_log_pages, db);
+    }
     if (role != DB_READER) {
         err = set_write_ahead_log(db);
     }
@@ -509,6 +531,9 @@ db_close(struct db **db)
     HASH_ITER(hh, (*db)->statements, rows, next)
     {
         discard(rows);
+    }
+    if ((*db)->log_pages > LOG_LEFT_MAX_PAGES) {
+        (void)sqlite3_db_config((*db)->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
     }
     // Undoes what is open.
     int code = sqlite3_close((*db)->sqlite);

@@ -27,7 +27,7 @@ ALLOWED = {
 
 # Libraries that only one folder knows, and OpenSSL, which base/digest.h wraps.
 OWNERS = {"nng/": {"rpc"}, "libwebsockets": {"rpc"}, "sqlite3": {"db"}, "openssl/": {"base", "rpc"},
-          "jansson": {"rpc"}, "qrencode": {"cli"}}
+          "jansson": {"rpc"}, "qrencode": {"cli"}, "curses": {"cli"}, "ncurses": {"cli"}}
 
 
 def folder_of(header):

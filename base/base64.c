@@ -25,6 +25,27 @@ base64_append(struct bytes *out, struct bytes_view data)
     return err;
 }
 
+enum err
+base64_append_url(struct bytes *out, struct bytes_view data)
+{
+    size_t before = out->size;
+    enum err err = base64_append(out, data);
+    if (err != ERR_OK) {
+        return err;
+    }
+    while (out->size > before && out->data[out->size - 1] == '=') {
+        out->size--;
+    }
+    for (size_t i = before; i < out->size; i++) {
+        if (out->data[i] == '+') {
+            out->data[i] = '-';
+        } else if (out->data[i] == '/') {
+            out->data[i] = '_';
+        }
+    }
+    return ERR_OK;
+}
+
 static bool
 is_letter_or_digit(uint8_t c)
 {

@@ -21,9 +21,14 @@ enum err crypto_sign_public(const uint8_t private_key[CRYPTO_KEY_BYTES],
     uint8_t public_out[CRYPTO_KEY_BYTES]) ERR_CHECKED;
 enum err crypto_sign(const uint8_t private_key[CRYPTO_KEY_BYTES], struct bytes_view data,
     uint8_t signature_out[CRYPTO_SIGNATURE_BYTES]) ERR_CHECKED;
-// crypto_verify: ERR_CORRUPT when the signature is not by this key over these bytes, and for public keys of small order.
+// crypto_verify: ERR_CORRUPT when the signature is not by this key over these bytes, and for public keys of small
+// order.
 enum err crypto_verify(const uint8_t public_key[CRYPTO_KEY_BYTES], struct bytes_view data,
     const uint8_t signature[CRYPTO_SIGNATURE_BYTES]) ERR_CHECKED;
+// crypto_sign_check and crypto_box_check: ERR_CORRUPT for public keys with which nothing could be verified or agreed
+// on, so that they can be refused when they are announced.
+enum err crypto_sign_check(const uint8_t public_key[CRYPTO_KEY_BYTES]) ERR_CHECKED;
+enum err crypto_box_check(const uint8_t public_key[CRYPTO_KEY_BYTES]) ERR_CHECKED;
 
 // crypto_box_public gives the public half of an X25519 private key (32 random bytes). RFC 7748.
 enum err crypto_box_public(const uint8_t private_key[CRYPTO_KEY_BYTES],

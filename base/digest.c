@@ -138,8 +138,8 @@ digest_hmac_sha256(struct bytes_view key, struct bytes_view data, uint8_t out[DI
     return done ? ERR_OK : ERR_NO_MEMORY;
 }
 
-enum err
-digest_hkdf_sha256(struct bytes_view ikm, struct bytes_view salt, struct bytes_view info, uint8_t *out, size_t out_size)
+static enum err
+hkdf(int mode, struct bytes_view key, struct bytes_view salt, struct bytes_view info, uint8_t *out, size_t out_size)
 {
     if (out_size == 0 || out_size > (size_t)255 * DIGEST_SHA256_BYTES) {
         return ERR_INVALID;
@@ -149,12 +149,31 @@ digest_hkdf_sha256(struct bytes_view ikm, struct bytes_view salt, struct bytes_v
     }
     char algorithm_name[] = "SHA256";
     const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, algorithm_name, 0),
-        octets_param(OSSL_KDF_PARAM_KEY, ikm), octets_param(OSSL_KDF_PARAM_SALT, salt),
-        octets_param(OSSL_KDF_PARAM_INFO, info), OSSL_PARAM_construct_end()};
+        OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode), octets_param(OSSL_KDF_PARAM_KEY, key),
+        octets_param(OSSL_KDF_PARAM_SALT, salt), octets_param(OSSL_KDF_PARAM_INFO, info), OSSL_PARAM_construct_end()};
     EVP_KDF_CTX *context = EVP_KDF_CTX_new(algorithms.hkdf);
     bool done = context != NULL && EVP_KDF_derive(context, out, out_size, params) == 1;
     EVP_KDF_CTX_free(context);
     return done ? ERR_OK : ERR_NO_MEMORY;
+}
+
+enum err
+digest_hkdf_sha256(struct bytes_view ikm, struct bytes_view salt, struct bytes_view info, uint8_t *out, size_t out_size)
+{
+    return hkdf(EVP_KDF_HKDF_MODE_EXTRACT_AND_EXPAND, ikm, salt, info, out, out_size);
+}
+
+enum err
+digest_hkdf_extract_sha256(struct bytes_view salt, struct bytes_view ikm, uint8_t prk_out[DIGEST_SHA256_BYTES])
+{
+    return digest_hmac_sha256(salt, ikm, prk_out);
+}
+
+enum err
+digest_hkdf_expand_sha256(const uint8_t prk[DIGEST_SHA256_BYTES], struct bytes_view info, uint8_t *out, size_t out_size)
+{
+    struct bytes_view key = bytes_view_of(prk, DIGEST_SHA256_BYTES);
+    return hkdf(EVP_KDF_HKDF_MODE_EXPAND_ONLY, key, bytes_view_of(NULL, 0), info, out, out_size);
 }
 
 enum err

@@ -37,6 +37,11 @@ enum err digest_hmac_sha256(struct bytes_view key, struct bytes_view data,
 // digest_hkdf_sha256 is RFC 5869, extract and expand. out_size is at most 8,160.
 enum err digest_hkdf_sha256(struct bytes_view ikm, struct bytes_view salt, struct bytes_view info, uint8_t *out,
     size_t out_size) ERR_CHECKED;
+// The two halves of it, for constructions that use them apart. info is at most 1,024 bytes.
+enum err digest_hkdf_extract_sha256(struct bytes_view salt, struct bytes_view ikm,
+    uint8_t prk_out[DIGEST_SHA256_BYTES]) ERR_CHECKED;
+enum err digest_hkdf_expand_sha256(const uint8_t prk[DIGEST_SHA256_BYTES], struct bytes_view info, uint8_t *out,
+    size_t out_size) ERR_CHECKED;
 
 // digest_scrypt is RFC 7914. It takes about 128 * r * 2^log2_n bytes of memory and blocks for tens to hundreds of
 // milliseconds.

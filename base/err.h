@@ -23,6 +23,8 @@
     X(ERR_NO_SPACE, "no-space", "no space left")                                                                       \
     X(ERR_CORRUPT, "corrupt", "the bytes do not match their digest")                                                   \
     X(ERR_UNTRUSTED, "untrusted", "the server's certificate is not trusted")                                           \
+    X(ERR_NO_KEY, "no-key", "there is no key for it here")                                                             \
+    X(ERR_QUEUED, "queued", "kept to be sent when the server can be reached")                                          \
     X(ERR_IO, "io", "an input or output operation failed")                                                             \
     X(ERR_BUSY, "busy", "in use by another process")                                                                   \
     X(ERR_UNIMPLEMENTED, "unimplemented", "no such method")                                                            \

@@ -168,6 +168,23 @@ file_sync_dir(const char *path)
 }
 
 enum err
+file_write_all(int fd, struct bytes_view data)
+{
+    while (data.size > 0) {
+        ssize_t written = write(fd, data.data, data.size);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written < 0) {
+            return err_from_errno(errno);
+        }
+        data.data += written;
+        data.size -= (size_t)written;
+    }
+    return ERR_OK;
+}
+
+enum err
 file_write_at(int fd, struct bytes_view data, off_t offset)
 {
     while (data.size > 0) {

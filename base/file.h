@@ -21,6 +21,9 @@ enum err file_make_dirs(const char *path, mode_t mode) ERR_CHECKED;
 // file_sync_dir makes the names in a folder durable.
 enum err file_sync_dir(const char *path) ERR_CHECKED;
 
+// file_write_all writes all of it where the descriptor stands, as to a pipe. ERR_CLOSED: nobody reads it.
+enum err file_write_all(int fd, struct bytes_view data) ERR_CHECKED;
+
 // file_write_at and file_read_at transfer all of it at an offset, going on after short transfers and EINTR.
 // ERR_NO_SPACE, ERR_IO; reading past the end is ERR_OUT_OF_RANGE.
 enum err file_write_at(int fd, struct bytes_view data, off_t offset) ERR_CHECKED;

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "cli/cli_options.h"
+#include "client/fc_chat.h"
 #include "client/fc_session.h"
 
 struct cli_command;
@@ -23,6 +24,7 @@ struct cli {
     size_t argument_count;
     struct fc_credential credential;
     struct fc_session *session; // closed by main
+    struct fc_chat *chat;       // from cli_chat_open; closed by main
 };
 
 // cli_run_fn does the work and prints the result. On failure main prints `why` as "fc COMMAND: ...", and the code
@@ -46,7 +48,7 @@ struct cli_command {
     const char *synopsis; // what follows the name
     const char *summary;  // a line without a full stop
     const char *details;  // paragraphs of lines up to 80 columns, each ended by a newline; or NULL
-    uint32_t options;     // CLI_ALLOWS() of each, beside the global ones
+    uint64_t options;     // CLI_ALLOWS() of each, beside the global ones
     unsigned arguments_min;
     unsigned arguments_max;
     enum cli_argument argument;
@@ -63,10 +65,22 @@ size_t cli_command_match(const struct cli_command *command, char *const *words, 
 // there is no token for the server.
 enum err cli_session_open(struct cli *cli, bool needs_login, struct err_detail *why) ERR_CHECKED;
 
+// cli_chat_open opens the session, and with it cli->chat. cli->credential then has the user's name.
+enum err cli_chat_open(struct cli *cli, struct err_detail *why) ERR_CHECKED;
+
 // One for each command or command group.
 extern const struct cli_command cmd_signup, cmd_login, cmd_logout, cmd_whoami;
+extern const struct cli_command cmd_passwd, cmd_session_ls, cmd_session_revoke;
+extern const struct cli_command cmd_device_ls, cmd_device_offer, cmd_device_add, cmd_device_remove;
+extern const struct cli_command cmd_recover, cmd_verify;
 extern const struct cli_command cmd_room_create, cmd_room_list, cmd_leave;
-extern const struct cli_command cmd_join, cmd_send, cmd_history;
+extern const struct cli_command cmd_room_show, cmd_room_fingerprint, cmd_audit;
+extern const struct cli_command cmd_room_amend, cmd_room_transfer;
+extern const struct cli_command cmd_invite, cmd_invite_ls, cmd_invite_revoke;
+extern const struct cli_command cmd_chat, cmd_join, cmd_dm, cmd_send, cmd_history, cmd_search;
+extern const struct cli_command cmd_react, cmd_edit, cmd_delete;
+extern const struct cli_command cmd_read, cmd_unread, cmd_outbox, cmd_outbox_flush;
+extern const struct cli_command cmd_block, cmd_unblock, cmd_blocks, cmd_report, cmd_reports;
 extern const struct cli_command cmd_upload, cmd_download, cmd_ls, cmd_stat;
 extern const struct cli_command cmd_health;
 extern const struct cli_command cmd_call, cmd_describe;

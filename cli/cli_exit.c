@@ -19,6 +19,10 @@ cli_exit_from_err(enum err code)
     case ERR_CORRUPT:
     case ERR_UNTRUSTED:
         return CLI_EXIT_INTEGRITY;
+    case ERR_NO_KEY:
+        return CLI_EXIT_NO_KEY;
+    case ERR_QUEUED:
+        return CLI_EXIT_QUEUED;
     case ERR_EXISTS:
     case ERR_CONFLICT:
         return CLI_EXIT_CONFLICT;

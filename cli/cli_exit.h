@@ -12,8 +12,10 @@ enum cli_exit {
     CLI_EXIT_NOT_LOGGED_IN = 4,
     CLI_EXIT_NOT_ALLOWED = 5,
     CLI_EXIT_INTEGRITY = 6, // damaged bytes, or an untrusted key
+    CLI_EXIT_NO_KEY = 7,    // what is encrypted cannot be opened here, or not for somebody
     CLI_EXIT_CONFLICT = 8,  // exists already, or somebody else changed it
     CLI_EXIT_LIMITED = 9,   // try later; also no space on the server
+    CLI_EXIT_QUEUED = 10,   // kept to be sent when the server can be reached
     CLI_EXIT_NOT_FOUND = 11,
     CLI_EXIT_SIGNAL = 128, // and the signal's number
 };

@@ -4,12 +4,27 @@
 
 #include <stdbool.h>
 
+#include "cli/cli_options.h"
 #include "cli/cli_output.h"
 #include "client/fc_file.h"
 #include "client/fc_room.h"
 
-// cli_message_print writes one message at once: a line, or with is_json an object on a line.
-enum err cli_message_print(const struct fc_message *message, bool is_json, struct err_detail *why) ERR_CHECKED;
+struct cli_message_style {
+    bool is_json;
+    bool has_colours;
+    bool has_number;
+    bool has_room;
+};
+
+// cli_message_style_from reads --json and --number, and colours what goes to a terminal unless NO_COLOR forbids it.
+struct cli_message_style cli_message_style_from(const struct cli_options *options);
+
+// cli_message_print writes one message at once: a line, with further ones indented, or an object on a line.
+enum err cli_message_print(const struct fc_message *message, const struct cli_message_style *style,
+    struct err_detail *why) ERR_CHECKED;
+
+// cli_message_add_json appends the object and its line's end.
+void cli_message_add_json(struct cli_text *text, const struct fc_message *message);
 
 // cli_file_print_json writes one file as an object on a line.
 enum err cli_file_print_json(const struct fc_file *file, struct err_detail *why) ERR_CHECKED;

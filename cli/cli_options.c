@@ -1,6 +1,7 @@
 #include "cli/cli_options.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF] = {
@@ -9,7 +10,7 @@ const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF] = {
 #undef CLI_OPTION_ROW
 };
 
-_Static_assert(CLI_OPTION_NUMBER_OF <= 32, "an option is a bit of a uint32_t");
+_Static_assert(CLI_OPTION_NUMBER_OF <= 64, "an option is a bit of a uint64_t");
 
 // find_long accepts a full name only: what an abbreviation means would change with every new option.
 static bool
@@ -60,9 +61,13 @@ enum err
 cli_options_parse(int argc, char **argv, struct cli_options *options_out, char **words_out, size_t *word_count_out,
     struct err_detail *why)
 {
-    struct cli_options options = {0};
+    struct cli_options options = {.all = calloc((size_t)argc + 1, sizeof(*options.all))};
     size_t word_count = 0;
     bool is_all_words = false;
+    if (options.all == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    *options_out = options;
     for (int i = 1; i < argc; i++) {
         if (is_all_words || argv[i][0] != '-' || argv[i][1] == '\0') {
             words_out[word_count++] = argv[i];
@@ -90,10 +95,18 @@ cli_options_parse(int argc, char **argv, struct cli_options *options_out, char *
         }
         options.given |= CLI_ALLOWS(option);
         options.values[option] = value;
+        options.all[options.count++] = (struct cli_occurrence){.option = option, .value = value};
     }
     *options_out = options;
     *word_count_out = word_count;
     return ERR_OK;
+}
+
+void
+cli_options_free(struct cli_options *options)
+{
+    free(options->all);
+    *options = (struct cli_options){0};
 }
 
 bool

@@ -20,16 +20,52 @@
     X(CLI_OPTION_HELP, "help", 'h', NULL, "show this help and do nothing else")                                        \
     X(CLI_OPTION_VERSION, "version", 0, NULL, "show the version and do nothing else")                                  \
     X(CLI_OPTION_PASSWORD_STDIN, "password-stdin", 0, NULL, "read the password from standard input")                   \
+    X(CLI_OPTION_RECOVERY, "recovery", 0, "WHERE", "keep the recovery key on the server or offline")                   \
+    X(CLI_OPTION_RESET, "reset", 0, NULL, "begin anew without the old keys and messages")                              \
+    X(CLI_OPTION_TEST, "test", 0, NULL, "only check the recovery key")                                                 \
+    X(CLI_OPTION_FORGET, "forget", 0, NULL, "also delete keys and messages from this machine")                         \
+    X(CLI_OPTION_YES, "yes", 0, NULL, "do not ask")                                                                    \
+    X(CLI_OPTION_NO_SIGN, "no-sign", 0, NULL, "it may not add or remove devices itself")                               \
+    X(CLI_OPTION_QR, "qr", 0, NULL, "show it as a QR code, too")                                                       \
+    X(CLI_OPTION_CODE, "code", 0, "DIGITS", "compare with the safety number that they see")                            \
+    X(CLI_OPTION_ACCEPT, "accept", 0, NULL, "go on with the keys that they have now")                                  \
     X(CLI_OPTION_PLAIN, "plain", 0, NULL, "accept that the server can read the messages")                              \
     X(CLI_OPTION_SINCE, "since", 0, "SEQ", "begin after message number SEQ (0: from the first)")                       \
     X(CLI_OPTION_COUNT, "count", 0, "N", "end after printing N messages")                                              \
     X(CLI_OPTION_LIMIT, "limit", 0, "N", "print at most N messages (0: all)")                                          \
-    X(CLI_OPTION_NAME, "name", 0, "NAME", "the name on the server instead of the file's own")                          \
-    X(CLI_OPTION_ROOM, "room", 0, "ROOM", "share it with this room and announce it there")                             \
+    X(CLI_OPTION_NAME, "name", 0, "NAME", "the name on the server, or another one for a room")                         \
+    X(CLI_OPTION_ROOM, "room", 0, "ROOM", "share it with this room, or look in this one only")                         \
     X(CLI_OPTION_OUTPUT, "output", 'o', "PATH", "write to PATH and replace what is there; - is stdout")                \
     X(CLI_OPTION_FORCE, "force", 0, NULL, "replace an existing file; write to a terminal")                             \
     X(CLI_OPTION_TIMEOUT, "timeout", 0, "S", "wait at most S seconds for the answer (30)")                             \
-    X(CLI_OPTION_DEFAULTS, "defaults", 0, NULL, "show fields that have their default value")
+    X(CLI_OPTION_DEFAULTS, "defaults", 0, NULL, "show fields that have their default value")                           \
+    X(CLI_OPTION_PRIVATE, "private", 0, NULL, "only who is invited or added can enter")                                \
+    X(CLI_OPTION_MEMBER, "member", 0, "USER,...", "who is in it from the beginning")                                   \
+    X(CLI_OPTION_TOPIC, "topic", 0, "TOPIC", "what the room, or the thread in it, is about")                           \
+    X(CLI_OPTION_HISTORY, "history", 0, "all|joined", "what new members can read: all, or what follows")               \
+    X(CLI_OPTION_ALL, "all", 0, NULL, "also the public rooms that you are not in")                                     \
+    X(CLI_OPTION_ADD, "add", 0, "USER,...", "make them members")                                                       \
+    X(CLI_OPTION_REMOVE, "remove", 0, "USER,...", "end their membership")                                              \
+    X(CLI_OPTION_INVITE, "invite", 0, "USER,...", "let them join")                                                     \
+    X(CLI_OPTION_ROLE, "role", 0, "ROLE", "member, admin or owner; or USER=ROLE,...")                                  \
+    X(CLI_OPTION_ARCHIVE, "archive", 0, NULL, "end the sending of messages")                                           \
+    X(CLI_OPTION_REVIVE, "revive", 0, NULL, "undo --archive")                                                          \
+    X(CLI_OPTION_REKEY, "rekey", 0, NULL, "take new keys for what follows")                                            \
+    X(CLI_OPTION_LINK, "link", 0, NULL, "make a link that lets whoever has it join")                                   \
+    X(CLI_OPTION_USES, "uses", 0, "N", "how many can join by it (any number)")                                         \
+    X(CLI_OPTION_EXPIRES, "expires", 0, "TIME", "when it ends, such as 30m, 12h or 7d (never)")                        \
+    X(CLI_OPTION_REPLY, "reply", 0, "SEQ", "answer message number SEQ")                                                \
+    X(CLI_OPTION_ME, "me", 0, NULL, "say what you do: * alice waves")                                                  \
+    X(CLI_OPTION_UNDO, "undo", 0, NULL, "take the reaction back")                                                      \
+    X(CLI_OPTION_BEFORE, "before", 0, "SEQ", "end before message number SEQ")                                          \
+    X(CLI_OPTION_AROUND, "around", 0, "SEQ", "message number SEQ and those around it")                                 \
+    X(CLI_OPTION_AFTER_TIME, "after-time", 0, "TIME", "begin at this time, or so long ago: 2h, 7d")                    \
+    X(CLI_OPTION_EVENTS, "events", 0, NULL, "show edits, deletions and reactions by themselves")                       \
+    X(CLI_OPTION_NUMBER, "number", 'n', NULL, "show the numbers of the messages")                                      \
+    X(CLI_OPTION_OFFLINE, "offline", 0, NULL, "take what is on this machine; ask no server")                           \
+    X(CLI_OPTION_NO_FOLLOW, "no-follow", 0, NULL, "enter the room and end")                                            \
+    X(CLI_OPTION_EXEC, "exec", 0, "COMMAND", "run this for each message instead of printing it")                       \
+    X(CLI_OPTION_OWN, "own", 0, NULL, "run it for your own messages, too")
 
 enum cli_option {
 #define CLI_OPTION_ENUM(option, name, letter, value, summary) option,
@@ -38,7 +74,7 @@ enum cli_option {
         CLI_OPTION_NUMBER_OF
 };
 
-#define CLI_ALLOWS(option) (UINT32_C(1) << (option))
+#define CLI_ALLOWS(option) (UINT64_C(1) << (option))
 
 // What every command takes.
 #define CLI_ALLOWS_ALWAYS                                                                                              \
@@ -55,16 +91,27 @@ struct cli_option_row {
 
 extern const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF];
 
+// An option as it was given, and its value.
+struct cli_occurrence {
+    enum cli_option option;
+    const char *value;
+};
+
 // cli_options is what was given. Values are borrowed from argv.
 struct cli_options {
-    uint32_t given; // CLI_ALLOWS() of each
+    uint64_t given; // CLI_ALLOWS() of each
     const char *values[CLI_OPTION_NUMBER_OF];
+    struct cli_occurrence *all; // in order; those that are given several times, several times
+    size_t count;
 };
 
 // cli_options_parse takes the options out of argv[1..], and leaves the other words in words_out (room for argc
-// pointers). A lone "-" is a word; after "--" everything is. Of an option given twice the last counts. ERR_INVALID.
+// pointers). A lone "-" is a word; after "--" everything is. Of an option given twice the last value counts,
+// unless it takes a list (cli_list.h). ERR_INVALID. Freed by cli_options_free.
 enum err cli_options_parse(int argc, char **argv, struct cli_options *options_out, char **words_out,
     size_t *word_count_out, struct err_detail *why) ERR_CHECKED;
+
+void cli_options_free(struct cli_options *options);
 
 bool cli_options_has(const struct cli_options *options, enum cli_option option);
 

@@ -148,8 +148,11 @@ cli_text_print(struct cli_text *text, struct err_detail *why)
 static void
 add_key(struct cli_text *text, const char *key)
 {
+    if (text->has_members) {
+        add(text, bytes_view_of_text(","));
+    }
     if (key != NULL) {
-        cli_text_add(text, "%s\"%s\":", text->has_members ? "," : "", key);
+        cli_text_add(text, "\"%s\":", key);
     }
     text->has_members = true;
 }
@@ -206,6 +209,21 @@ void
 cli_json_close(struct cli_text *text)
 {
     add(text, bytes_view_of_text("}"));
+    text->has_members = true;
+}
+
+void
+cli_json_open_list(struct cli_text *text, const char *key)
+{
+    add_key(text, key);
+    add(text, bytes_view_of_text("["));
+    text->has_members = false;
+}
+
+void
+cli_json_close_list(struct cli_text *text)
+{
+    add(text, bytes_view_of_text("]"));
     text->has_members = true;
 }
 

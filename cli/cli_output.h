@@ -39,7 +39,8 @@ void cli_text_add_local_time(struct cli_text *text, int64_t unix_ms);
 // cli_text_print writes what was gathered to standard output and empties it, in every case.
 enum err cli_text_print(struct cli_text *text, struct err_detail *why) ERR_CHECKED;
 
-// One JSON object: open, members, close. key NULL opens the outermost object, and its close ends the line.
+// One JSON object: open, members, close. key NULL opens the outermost object, whose close ends the line, or what stands
+// in a list.
 void cli_json_open(struct cli_text *text, const char *key);
 void cli_json_text(struct cli_text *text, const char *key, const char *value);
 void cli_json_u64(struct cli_text *text, const char *key, uint64_t value);
@@ -48,6 +49,8 @@ void cli_json_hex(struct cli_text *text, const char *key, const uint8_t *data, s
 // cli_json_time writes RFC 3339 in UTC with milliseconds.
 void cli_json_time(struct cli_text *text, const char *key, int64_t unix_ms);
 void cli_json_close(struct cli_text *text);
+void cli_json_open_list(struct cli_text *text, const char *key);
+void cli_json_close_list(struct cli_text *text);
 void cli_json_close_line(struct cli_text *text);
 
 #endif

@@ -63,6 +63,7 @@ check(const struct bytes *password, struct err_detail *why)
     return ERR_OK;
 }
 
+// read_stdin reads to the end. What fills all of the reserved memory is too long.
 static enum err
 read_stdin(struct bytes *out, struct err_detail *why)
 {
@@ -73,7 +74,7 @@ read_stdin(struct bytes *out, struct err_detail *why)
         ssize_t n = read_some(STDIN_FILENO, out);
         if (n == 0) {
             drop_newline(out);
-            return check(out, why);
+            return ERR_OK;
         }
         if (n < 0 && errno != EINTR) {
             return err_fail(why, err_from_errno(errno), "cannot read standard input: %s", strerror(errno));
@@ -142,12 +143,23 @@ ask(int tty, const char *prompt, struct bytes *out, struct err_detail *why)
 }
 
 static enum err
-ask_on_terminal(bool is_new, struct bytes *out, struct bytes *again, struct err_detail *why)
+open_terminal(int *out, struct err_detail *why)
 {
-    int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-    if (tty < 0) {
+    *out = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (*out < 0) {
         return err_fail(why, ERR_PRECONDITION,
             "there is no terminal to ask for the password; pipe it in with --password-stdin");
+    }
+    return ERR_OK;
+}
+
+static enum err
+ask_on_terminal(bool is_new, struct bytes *out, struct bytes *again, struct err_detail *why)
+{
+    int tty = -1;
+    enum err opened = open_terminal(&tty, why);
+    if (opened != ERR_OK) {
+        return opened;
     }
     enum err code = ask(tty, is_new ? "New password: " : "Password: ", out, why);
     if (code == ERR_OK && is_new) {
@@ -173,11 +185,104 @@ cli_password_read(bool is_from_stdin, bool is_new, struct bytes *out, struct err
     if (code == ERR_OK) {
         code = is_from_stdin ? read_stdin(&password, why) : ask_on_terminal(is_new, &password, &again, why);
     }
+    if (code == ERR_OK && is_from_stdin) {
+        code = check(&password, why);
+    }
     bytes_free_secret(&again);
     if (code != ERR_OK) {
         bytes_free_secret(&password);
         return code;
     }
     *out = password;
+    return ERR_OK;
+}
+
+// split_change takes the first line for the old password and the rest for the new one.
+static enum err
+split_change(const struct bytes *both, struct bytes *old_out, struct bytes *new_out, struct err_detail *why)
+{
+    const uint8_t *end = both->size > 0 ? memchr(both->data, '\n', both->size) : NULL;
+    if (end == NULL) {
+        return err_fail(why, ERR_INVALID, "standard input has to be the old password, a newline, and the new one");
+    }
+    size_t size = (size_t)(end - both->data);
+    enum err code = bytes_append(old_out, bytes_view_of(both->data, size + 1));
+    if (code == ERR_OK) {
+        drop_newline(old_out);
+        code = bytes_append(new_out, bytes_view_of(end + 1, both->size - size - 1));
+    }
+    if (code == ERR_OK) {
+        code = check(old_out, why);
+    }
+    return code == ERR_OK ? check(new_out, why) : code;
+}
+
+enum err
+cli_password_read_change(bool is_from_stdin, struct bytes *old_out, struct bytes *new_out, struct err_detail *why)
+{
+    struct bytes old = {0};
+    struct bytes fresh = {0};
+    struct bytes both = {0};
+    // The memory of both lines, reserved so that no unwiped copy is left behind.
+    enum err code = bytes_reserve(&old, CLI_PASSWORD_MAX_BYTES + 3);
+    if (code == ERR_OK) {
+        code = bytes_reserve(&fresh, CLI_PASSWORD_MAX_BYTES + 3);
+    }
+    if (code == ERR_OK) {
+        code = bytes_reserve(&both, 2 * CLI_PASSWORD_MAX_BYTES + 6);
+    }
+    if (code == ERR_OK && is_from_stdin) {
+        code = read_stdin(&both, why);
+        if (code == ERR_OK) {
+            code = split_change(&both, &old, &fresh, why);
+        }
+    } else if (code == ERR_OK) {
+        int tty = -1;
+        code = open_terminal(&tty, why);
+        if (code == ERR_OK) {
+            code = ask(tty, "Old password: ", &old, why);
+            (void)close(tty);
+        }
+        if (code == ERR_OK) {
+            code = ask_on_terminal(true, &fresh, &both, why);
+        }
+    }
+    bytes_free_secret(&both);
+    if (code != ERR_OK) {
+        bytes_free_secret(&old);
+        bytes_free_secret(&fresh);
+        return code;
+    }
+    *old_out = old;
+    *new_out = fresh;
+    return ERR_OK;
+}
+
+enum err
+cli_password_read_recovery_key(struct bytes *out, struct err_detail *why)
+{
+    struct bytes key = {0};
+    int tty = -1;
+    enum err code = bytes_reserve(&key, CLI_PASSWORD_MAX_BYTES + 3);
+    if (code == ERR_OK && isatty(STDIN_FILENO) != 1) {
+        code = read_stdin(&key, why);
+    } else if (code == ERR_OK) {
+        code = open_terminal(&tty, why);
+        if (code == ERR_OK) {
+            code = ask(tty, "Recovery key: ", &key, why);
+            (void)close(tty);
+        }
+    }
+    if (code == ERR_OK && (key.size == 0 || memchr(key.data, '\0', key.size) != NULL)) {
+        code = err_fail(why, ERR_INVALID, "there is no recovery key on standard input");
+    }
+    if (code == ERR_OK) {
+        code = bytes_append(&key, bytes_view_of("", 1));
+    }
+    if (code != ERR_OK) {
+        bytes_free_secret(&key);
+        return code;
+    }
+    *out = key;
     return ERR_OK;
 }

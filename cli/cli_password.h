@@ -16,4 +16,13 @@ enum {
 // ERR_INVALID: empty, too long, or the two differ; ERR_PRECONDITION: there is no terminal.
 enum err cli_password_read(bool is_from_stdin, bool is_new, struct bytes *out, struct err_detail *why) ERR_CHECKED;
 
+// cli_password_read_change gets the old password and a new one: the first line and the rest of standard input, or from
+// the terminal, the new one twice.
+enum err cli_password_read_change(bool is_from_stdin, struct bytes *old_out, struct bytes *new_out,
+    struct err_detail *why) ERR_CHECKED;
+
+// cli_password_read_recovery_key gets a recovery key as text with a NUL: from the terminal without echo, or from
+// standard input when that is none.
+enum err cli_password_read_recovery_key(struct bytes *out, struct err_detail *why) ERR_CHECKED;
+
 #endif

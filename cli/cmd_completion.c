@@ -93,16 +93,39 @@ add_scan(struct cli_text *out, const char *array, const char *first, const char 
         array);
 }
 
+// What is said of a first word that several commands share.
+static const char *
+summary_of_group(struct first_word word)
+{
+    static const struct {
+        const char *name;
+        const char *summary;
+    } groups[] = {
+        {"room", "make, show and change rooms"},
+        {"session", "list and end logins"},
+        {"device", "let devices in, list and end them"},
+    };
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        if (strlen(groups[i].name) == word.size && memcmp(groups[i].name, word.text, word.size) == 0) {
+            return groups[i].summary;
+        }
+    }
+    return "";
+}
+
+static bool
+is_same_group(struct first_word a, struct first_word b)
+{
+    return a.second != NULL && b.second != NULL && a.size == b.size && memcmp(a.text, b.text, a.size) == 0;
+}
+
 static void
-add_bash_words(struct cli_text *out, bool is_second)
+add_bash_first_words(struct cli_text *out)
 {
     const char *separator = "";
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         struct first_word word = first_word_of(*command);
-        if (is_second && word.second != NULL) {
-            cli_text_add(out, "%s%s", separator, word.second);
-            separator = " ";
-        } else if (!is_second && !is_repeated(command)) {
+        if (!is_repeated(command)) {
             cli_text_add(out, "%s%.*s", separator, (int)word.size, word.text);
             separator = " ";
         }
@@ -110,22 +133,103 @@ add_bash_words(struct cli_text *out, bool is_second)
 }
 
 static void
-add_bash_command(struct cli_text *out, const struct cli_command *command)
+add_bash_second_words(struct cli_text *out, struct first_word group)
 {
-    cli_text_add(out, "        ' %s'|' %s '*) options='", command->name, command->name);
+    const char *separator = "";
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        struct first_word word = first_word_of(*command);
+        if (is_same_group(word, group)) {
+            cli_text_add(out, "%s%s", separator, word.second);
+            separator = " ";
+        }
+    }
+}
+
+static void
+add_bash_options(struct cli_text *out, const struct cli_command *command)
+{
+    cli_text_add(out, "options='");
     for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
         if (((command->options | CLI_ALLOWS_ALWAYS) & CLI_ALLOWS(i)) != 0) {
             cli_text_add(out, " --%s", cli_option_rows[i].name);
         }
     }
     cli_text_add(out, "'");
+}
+
+static void
+add_zsh_options(struct cli_text *out, const struct cli_command *command)
+{
+    cli_text_add(out, "options=(");
+    for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
+        if (((command->options | CLI_ALLOWS_ALWAYS) & CLI_ALLOWS(i)) != 0) {
+            cli_text_add(out, " --%s:", cli_option_rows[i].name);
+            add_quoted(out, cli_option_rows[i].summary, "\\:");
+        }
+    }
+    cli_text_add(out, ")");
+}
+
+// command_of finds the command whose whole name is the first word of a group, as "invite" is of "invite ls"; or NULL.
+static const struct cli_command *
+command_of(struct first_word group)
+{
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        if (strlen((*command)->name) == group.size && memcmp((*command)->name, group.text, group.size) == 0) {
+            return *command;
+        }
+    }
+    return NULL;
+}
+
+// add_group_cases writes what comes after the first word of several commands. open and close surround the words.
+static void
+add_group_cases(struct cli_text *out, void (*add_words)(struct cli_text *out, struct first_word group),
+    void (*add_options)(struct cli_text *out, const struct cli_command *command), const char *open, const char *close)
+{
+    struct first_word above = {0};
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        struct first_word word = first_word_of(*command);
+        if (word.second != NULL && !is_same_group(word, above)) {
+            cli_text_add(out, "        ' %.*s'|' help %.*s') %s", (int)word.size, word.text, (int)word.size, word.text,
+                open);
+            add_words(out, word);
+            cli_text_add(out, "%s ", close);
+            if (command_of(word) != NULL) {
+                add_options(out, command_of(word));
+            }
+            cli_text_add(out, " ;;\n");
+        }
+        above = word;
+    }
+}
+
+// add_command_cases writes what comes after a command's name: those of two words first, since a case takes the first
+// pattern that fits.
+static void
+add_command_cases(struct cli_text *out, void (*add)(struct cli_text *out, const struct cli_command *command))
+{
+    for (int words = 2; words > 0; words--) {
+        for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+            if ((first_word_of(*command).second != NULL) == (words == 2)) {
+                add(out, *command);
+            }
+        }
+    }
+}
+
+static void
+add_bash_command(struct cli_text *out, const struct cli_command *command)
+{
+    cli_text_add(out, "        ' %s'|' %s '*) ", command->name, command->name);
+    add_bash_options(out, command);
     if (command->argument == CLI_ARGUMENT_PATH) {
         cli_text_add(out, " kind=path");
     } else if (command->argument == CLI_ARGUMENT_SHELL) {
         cli_text_add(out, " words='bash zsh fish'");
     } else if (command->argument == CLI_ARGUMENT_COMMAND) {
         cli_text_add(out, " words='");
-        add_bash_words(out, false);
+        add_bash_first_words(out);
         cli_text_add(out, "'");
     }
     cli_text_add(out, " ;;\n");
@@ -140,13 +244,10 @@ add_bash(struct cli_text *out)
                       "    local kind='' words='' options='--server --json --help --version'\n");
     add_scan(out, "COMP_WORDS", "1", "COMP_CWORD");
     cli_text_add(out, "    case $seen in\n        '') words='");
-    add_bash_words(out, false);
-    cli_text_add(out, "' ;;\n        ' room'|' help room') words='");
-    add_bash_words(out, true);
+    add_bash_first_words(out);
     cli_text_add(out, "' ;;\n");
-    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
-        add_bash_command(out, *command);
-    }
+    add_group_cases(out, add_bash_second_words, add_bash_options, "words='", "'");
+    add_command_cases(out, add_bash_command);
     cli_text_add(out, "    esac\n    case $prev in\n        ");
     add_value_patterns(out, true);
     cli_text_add(out, ") kind=path words='' ;;\n        ");
@@ -172,16 +273,24 @@ add_zsh_entry(struct cli_text *out, const char *word, size_t word_size, const ch
 }
 
 static void
-add_zsh_words(struct cli_text *out, bool is_second)
+add_zsh_first_words(struct cli_text *out)
 {
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         struct first_word word = first_word_of(*command);
-        if (is_second && word.second != NULL) {
+        if (!is_repeated(command)) {
+            add_zsh_entry(out, word.text, word.size,
+                word.second == NULL ? (*command)->summary : summary_of_group(word));
+        }
+    }
+}
+
+static void
+add_zsh_second_words(struct cli_text *out, struct first_word group)
+{
+    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
+        struct first_word word = first_word_of(*command);
+        if (is_same_group(word, group)) {
             add_zsh_entry(out, word.second, strlen(word.second), (*command)->summary);
-        } else if (!is_second && word.second == NULL) {
-            add_zsh_entry(out, word.text, word.size, (*command)->summary);
-        } else if (!is_second && !is_repeated(command)) {
-            add_zsh_entry(out, word.text, word.size, "make and list rooms");
         }
     }
 }
@@ -189,21 +298,15 @@ add_zsh_words(struct cli_text *out, bool is_second)
 static void
 add_zsh_command(struct cli_text *out, const struct cli_command *command)
 {
-    cli_text_add(out, "        ' %s'|' %s '*) options=(", command->name, command->name);
-    for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
-        if (((command->options | CLI_ALLOWS_ALWAYS) & CLI_ALLOWS(i)) != 0) {
-            cli_text_add(out, " --%s:", cli_option_rows[i].name);
-            add_quoted(out, cli_option_rows[i].summary, "\\:");
-        }
-    }
-    cli_text_add(out, ")");
+    cli_text_add(out, "        ' %s'|' %s '*) ", command->name, command->name);
+    add_zsh_options(out, command);
     if (command->argument == CLI_ARGUMENT_PATH) {
         cli_text_add(out, " kind=path");
     } else if (command->argument == CLI_ARGUMENT_SHELL) {
         cli_text_add(out, " entries=(bash zsh fish)");
     } else if (command->argument == CLI_ARGUMENT_COMMAND) {
         cli_text_add(out, " entries=(");
-        add_zsh_words(out, false);
+        add_zsh_first_words(out);
         cli_text_add(out, ")");
     }
     cli_text_add(out, " ;;\n");
@@ -220,13 +323,10 @@ add_zsh(struct cli_text *out)
                       "    local -a entries options\n");
     add_scan(out, "words", "2", "CURRENT");
     cli_text_add(out, "    case $seen in\n        '') entries=(");
-    add_zsh_words(out, false);
-    cli_text_add(out, ") ;;\n        ' room'|' help room') entries=(");
-    add_zsh_words(out, true);
+    add_zsh_first_words(out);
     cli_text_add(out, ") ;;\n");
-    for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
-        add_zsh_command(out, *command);
-    }
+    add_group_cases(out, add_zsh_second_words, add_zsh_options, "entries=(", ")");
+    add_command_cases(out, add_zsh_command);
     cli_text_add(out, "    esac\n    case $prev in\n        ");
     add_value_patterns(out, true);
     cli_text_add(out, ") _files; return ;;\n        ");
@@ -262,13 +362,13 @@ add_fish_name(struct cli_text *out, const struct cli_command *const *command)
     struct first_word word = first_word_of(*command);
     if (!is_repeated(command)) {
         cli_text_add(out, "complete -c fc -n __fish_use_subcommand -a %.*s -d ", (int)word.size, word.text);
-        add_quoted(out, word.second == NULL ? (*command)->summary : "make and list rooms", ":");
+        add_quoted(out, word.second == NULL ? (*command)->summary : summary_of_group(word), ":");
         cli_text_add(out, "\n");
     }
     if (word.second != NULL) {
         cli_text_add(out, "complete -c fc -n '__fish_seen_subcommand_from %.*s; and not __fish_seen_subcommand_from ",
             (int)word.size, word.text);
-        add_bash_words(out, true);
+        add_bash_second_words(out, word);
         cli_text_add(out, "' -a %s -d ", word.second);
         add_quoted(out, (*command)->summary, ":");
         cli_text_add(out, "\n");
@@ -318,7 +418,7 @@ add_fish(struct cli_text *out)
         } else if ((*command)->argument == CLI_ARGUMENT_COMMAND) {
             add_fish_condition(out, *command);
             cli_text_add(out, " -a '");
-            add_bash_words(out, false);
+            add_bash_first_words(out);
             cli_text_add(out, "'\n");
         }
     }

@@ -5,7 +5,7 @@
 #include "cli/cli_output.h"
 
 static void
-add_options(struct cli_text *text, uint32_t options)
+add_options(struct cli_text *text, uint64_t options)
 {
     for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
         const struct cli_option_row *row = &cli_option_rows[i];
@@ -25,7 +25,7 @@ add_everything(struct cli_text *text)
 {
     cli_text_add(text, "usage: fc COMMAND [ARGUMENT...] [OPTION...]\n\n");
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
-        cli_text_add(text, "  %-14s%s\n", (*command)->name, (*command)->summary);
+        cli_text_add(text, "  %-18s%s\n", (*command)->name, (*command)->summary);
     }
     cli_text_add(text, "\noptions of every command:\n");
     add_options(text, CLI_ALLOWS_ALWAYS);

@@ -1,283 +1,146 @@
-// fc join: follows a room and sends what is typed or piped in.
-//
-// The stream prints messages on its own thread; the main thread reads standard input and waits for the end, which comes
-// from a signal, from the stream, or from standard input when that is a terminal.
+// fc join, dm.
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "cli/cli_command.h"
-#include "cli/cli_interrupt.h"
-#include "cli/cli_lines.h"
-#include "cli/cli_message.h"
-#include "client/fc_room.h"
+#include "cli/cli_follow.h"
+#include "cli/cli_link.h"
+#include "cli/cli_output.h"
+#include "cli/cli_room.h"
+#include "cli/cli_send.h"
 
-enum {
-    SHOWN_FIRST = 10, // messages from before, on a terminal
-    COLUMNS_DEFAULT = 80,
-};
-
-struct join {
-    // Set before the stream opens.
-    const char *room;
-    bool is_json;
-    bool is_talk;   // somebody types here and reads here
-    bool has_count; // ends after left messages
-    bool is_stderr_terminal;
-
-    // The stream's thread only.
-    uint64_t left;
-    bool is_away;
-
-    pthread_mutex_t mutex;
-    struct {
-        bool is_ended;
-        enum err code; // why the stream ended
-        struct err_detail why;
-    } locked;
-};
-
-static void
-end_with(struct join *join, enum err code, const struct err_detail *why)
-{
-    pthread_mutex_lock(&join->mutex);
-    if (!join->locked.is_ended) {
-        join->locked.is_ended = true;
-        join->locked.code = code;
-        if (why != NULL) {
-            join->locked.why = *why;
-        }
-    }
-    pthread_mutex_unlock(&join->mutex);
-    cli_interrupt_wake();
-}
-
-static bool
-has_ended(struct join *join, enum err *code_out, struct err_detail *why_out)
-{
-    pthread_mutex_lock(&join->mutex);
-    bool is_ended = join->locked.is_ended;
-    if (is_ended) {
-        *code_out = join->locked.code;
-        *why_out = join->locked.why;
-    }
-    pthread_mutex_unlock(&join->mutex);
-    return is_ended;
-}
-
-static bool
-on_message(void *context, const struct fc_message *message)
-{
-    struct join *join = context;
-    struct err_detail why = {0};
-    // Nothing may follow the last message asked for, nor an interrupt.
-    if (cli_interrupt_signal() != 0 || (join->has_count && join->left == 0)) {
-        return false;
-    }
-    enum err code = cli_message_print(message, join->is_json, &why);
-    if (code != ERR_OK) {
-        end_with(join, code, &why);
-        return false;
-    }
-    if (join->has_count && --join->left == 0) {
-        end_with(join, ERR_OK, NULL);
-        return false;
-    }
-    return true;
-}
-
-static void
-on_state(void *context, enum fc_stream_state state, enum err code, const struct err_detail *why)
-{
-    struct join *join = context;
-    switch (state) {
-    case FC_STREAM_LIVE:
-        if (join->is_away && join->is_stderr_terminal) {
-            cli_output_error("fc join: connected again");
-        }
-        join->is_away = false;
-        return;
-    case FC_STREAM_RECONNECTING:
-        if (!join->is_away && join->is_stderr_terminal) {
-            cli_output_error("fc join: %s; trying again until it works", err_message(why, code));
-        }
-        join->is_away = true;
-        return;
-    case FC_STREAM_ENDED:
-        end_with(join, code, why);
-        return;
-    }
-}
-
-// erase_typed takes the typed line off the terminal: it comes back as a message, with its time and sender.
+// read_link reads the first line of standard input and leaves what follows for the room.
 static enum err
-erase_typed(struct bytes_view line, struct err_detail *why)
+read_link(char link_out[FC_CHAT_LINK_MAX_BYTES], struct err_detail *why)
 {
-    struct winsize size;
-    size_t columns = COLUMNS_DEFAULT;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
-        columns = size.ws_col;
-    }
-    size_t characters = 0;
-    for (size_t i = 0; i < line.size; i++) {
-        characters += (line.data[i] & 0xc0) != 0x80;
-    }
-    char up[32];
-    (void)snprintf(up, sizeof up, "\033[%zuA\r\033[J", 1 + (characters - 1) / columns);
-    return cli_output_write(bytes_view_of_text(up), why);
-}
-
-static enum err
-send_line(struct cli *cli, const struct join *join, struct bytes_view line, struct err_detail *why)
-{
-    struct fc_sent sent;
-    enum err code = ERR_OK;
-    if (line.size > CLI_LINE_MAX_BYTES) {
-        return err_fail(why, ERR_TOO_BIG, "a line has more than %d bytes; send it as a file", CLI_LINE_MAX_BYTES);
-    }
-    if (join->is_talk) {
-        code = erase_typed(line, why);
-    }
-    if (code == ERR_OK) {
-        code = fc_room_send(cli->session, join->room, line, NULL, &sent, why);
-    }
-    if (code != ERR_OK && join->is_talk && !cli_output_is_closed()) {
-        // Somebody is there to see it and to type it again.
-        cli_output_error("fc join: not sent: %s", err_message(why, code));
-        return ERR_OK;
-    }
-    return code;
-}
-
-static enum err
-send_input(struct cli *cli, const struct join *join, struct cli_lines *lines, struct err_detail *why)
-{
-    struct bytes_view line;
-    enum err code = cli_lines_read(lines, why);
-    while (code == ERR_OK && cli_interrupt_signal() == 0 && cli_lines_next(lines, &line)) {
-        code = send_line(cli, join, line, why);
-    }
-    if (code == ERR_OK && cli_lines_is_too_long(lines)) {
-        code = err_fail(why, ERR_TOO_BIG, "a line has more than %d bytes; send it as a file", CLI_LINE_MAX_BYTES);
-    }
-    return code;
-}
-
-static enum err
-follow(struct cli *cli, struct join *join, struct err_detail *why)
-{
-    struct cli_lines lines = {0};
-    struct pollfd fds[] = {{.fd = cli_interrupt_fd(), .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
-    enum err code = ERR_OK;
+    size_t size = 0;
     for (;;) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR) {
-            code = err_fail(why, err_from_errno(errno), "cannot wait for input: %s", strerror(errno));
-            break;
-        }
-        if (cli_interrupt_signal() != 0 || has_ended(join, &code, why)) {
-            break;
-        }
-        if ((fds[1].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) == 0) {
+        char byte;
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n < 0 && errno == EINTR) {
             continue;
         }
-        code = send_input(cli, join, &lines, why);
-        if (code != ERR_OK) {
+        if (n < 0) {
+            return err_fail(why, err_from_errno(errno), "cannot read standard input: %s", strerror(errno));
+        }
+        if (n == 0 || byte == '\n') {
             break;
         }
-        if (lines.is_at_end && isatty(STDIN_FILENO)) {
-            break; // Ctrl-D
+        if (size == FC_CHAT_LINK_MAX_BYTES - 1) {
+            return err_fail(why, ERR_INVALID, "standard input does not begin with an invite link");
         }
-        if (lines.is_at_end) {
-            fds[1].fd = -1; // whoever piped it in may still want the answers
-        }
+        link_out[size++] = byte;
     }
-    cli_lines_free(&lines);
-    return code;
-}
-
-// choose_start reads --since, or begins with the messages from now on, and on a terminal with some from before.
-static enum err
-choose_start(const struct cli *cli, const struct fc_room *room, bool is_terminal, uint64_t *after_seq_out,
-    struct err_detail *why)
-{
-    uint64_t after_seq = room->head_seq;
-    if (is_terminal) {
-        after_seq = room->head_seq > SHOWN_FIRST ? room->head_seq - SHOWN_FIRST : 0;
+    while (size > 0 && (link_out[size - 1] == '\r' || link_out[size - 1] == ' ')) {
+        size--;
     }
-    return cli_options_u64(&cli->options, CLI_OPTION_SINCE, 0, after_seq, after_seq_out, why);
+    link_out[size] = '\0';
+    if (!cli_link_is(link_out)) {
+        return err_fail(why, ERR_INVALID, "standard input does not begin with an invite link");
+    }
+    return ERR_OK;
 }
 
 static enum err
-run_in_room(struct cli *cli, struct join *join, struct err_detail *why)
+enter(struct cli *cli, struct fc_room *room, struct err_detail *why)
 {
-    struct fc_room room = {0};
-    struct fc_room_stream *stream = NULL;
-    struct fc_room_stream_options options = {.room = join->room,
-        .on_message = on_message,
-        .on_state = on_state,
-        .context = join};
-    enum err code = fc_room_join(cli->session, join->room, &room, why);
+    char link[FC_CHAT_LINK_MAX_BYTES] = "";
+    const char *where = cli->arguments[0];
+    bool is_stdin = strcmp(where, "-") == 0;
+    enum err code = is_stdin ? read_link(link, why) : ERR_OK;
     if (code == ERR_OK) {
-        code = choose_start(cli, &room, isatty(STDOUT_FILENO), &options.after_seq, why);
+        code = cli_chat_open(cli, why);
     }
-    if (code == ERR_OK) {
-        code = cli_interrupt_watch(why);
+    if (code == ERR_OK && (is_stdin || cli_link_is(where))) {
+        code = fc_chat_link_join(cli->chat, is_stdin ? link : where, room, why);
+    } else if (code == ERR_OK) {
+        code = fc_chat_join(cli->chat, where, room, why);
     }
-    if (code == ERR_OK) {
-        code = fc_room_stream_open(cli->session, &options, &stream, why);
-    }
-    if (code == ERR_OK) {
-        code = follow(cli, join, why);
-    }
-    fc_room_stream_close(&stream);
+    digest_wipe(link, sizeof link);
     return code;
 }
 
 static enum err
 run_join(struct cli *cli, struct err_detail *why)
 {
-    const char *term = getenv("TERM");
-    bool is_screen = isatty(STDOUT_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
-    struct join join = {
-        .room = cli->arguments[0],
-        .is_json = cli_options_has(&cli->options, CLI_OPTION_JSON),
-        .has_count = cli_options_has(&cli->options, CLI_OPTION_COUNT),
-        .is_talk = is_screen && isatty(STDIN_FILENO),
-        .is_stderr_terminal = isatty(STDERR_FILENO) != 0,
-        .mutex = PTHREAD_MUTEX_INITIALIZER,
-    };
-    uint64_t ignored;
-    enum err code = cli_options_u64(&cli->options, CLI_OPTION_COUNT, 1, 0, &join.left, why);
+    struct fc_chat_room entered = {0};
+    enum err code = cli_follow_check(cli, why);
     if (code == ERR_OK) {
-        code = cli_options_u64(&cli->options, CLI_OPTION_SINCE, 0, 0, &ignored, why); // before joining anything
+        code = enter(cli, &entered.room, why);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    if (!cli_options_has(&cli->options, CLI_OPTION_NO_FOLLOW)) {
+        return cli_follow_run(cli, &entered.room, why);
+    }
+    if (!cli_options_has(&cli->options, CLI_OPTION_JSON)) {
+        return ERR_OK;
+    }
+    code = cli_room_complete(cli, &entered, why);
+    return code == ERR_OK ? cli_room_print_json(&entered, why) : code;
+}
+
+static enum err
+run_dm(struct cli *cli, struct err_detail *why)
+{
+    struct fc_room room = {0};
+    char id[33];
+    bool is_following = cli->argument_count == 1;
+    enum err code = is_following ? cli_follow_check(cli, why) : cli_send_check(cli, why);
+    if (code == ERR_OK && (cli->options.given & (is_following ? CLI_SEND_ALLOWS : CLI_FOLLOW_ALLOWS)) != 0) {
+        code = err_fail(why, ERR_INVALID, "some of the options are for %s",
+            is_following ? "sending, and there is no text" : "following, which is done without a text");
     }
     if (code == ERR_OK) {
-        code = cli_session_open(cli, true, why);
+        code = cli_chat_open(cli, why);
     }
     if (code == ERR_OK) {
-        code = run_in_room(cli, &join, why);
+        code = fc_chat_direct(cli->chat, cli->arguments[0], &room, why);
     }
-    return code;
+    if (code != ERR_OK) {
+        return code;
+    }
+    bytes_to_hex(bytes_view_of(room.id, sizeof room.id), id);
+    return is_following ? cli_follow_run(cli, &room, why) : cli_send_run(cli, id, 1, why);
 }
 
 const struct cli_command cmd_join = {
     .name = "join",
-    .synopsis = "ROOM [--since SEQ] [--count N]",
+    .synopsis = "ROOM | LINK | -",
     .summary = "enter a room: print its messages, send what is typed",
-    .details = "Prints messages as they come and sends each line of standard input as one.\n"
+    .details = "Enters a public room, one that you are invited to, or by a link. With - the link\n"
+               "is the first line of standard input: others on this machine can see arguments,\n"
+               "and whoever has the link can join.\n"
+               "\n"
+               "Prints messages as they come and sends each line of standard input as one.\n"
                "Begins with what is sent from now on, on a terminal with the last 10 before;\n"
                "--since SEQ begins after message SEQ. Ends with --count, Ctrl-C, or Ctrl-D on\n"
                "a terminal. When piped input ends it goes on printing. When the server is away\n"
                "it waits for it, and then prints what was missed.\n"
                "\n"
+               "--exec runs COMMAND with /bin/sh -c for each message of others instead, one\n"
+               "after the other, with the message as JSON on its standard input, and FC_ROOM,\n"
+               "FC_SEQ and FC_SENDER in its environment. That it fails ends nothing.\n"
+               "\n"
                "Being interrupted is how it usually ends, so that its exit code is 0 then.\n",
-    .options = CLI_ALLOWS(CLI_OPTION_SINCE) | CLI_ALLOWS(CLI_OPTION_COUNT),
+    .options = CLI_FOLLOW_ALLOWS | CLI_ALLOWS(CLI_OPTION_NO_FOLLOW),
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_join,
+};
+
+const struct cli_command cmd_dm = {
+    .name = "dm",
+    .synopsis = "USER [TEXT... | -]",
+    .summary = "write to one user, or follow what you write to each other",
+    .details = "The room of the two of you is made when there is none yet; it is encrypted. With\n"
+               "TEXT or - it sends as 'fc send' does, without it follows as 'fc join'. In other\n"
+               "commands the room's name is @USER.\n",
+    .options = CLI_SEND_ALLOWS | CLI_FOLLOW_ALLOWS,
+    .arguments_min = 1,
+    .arguments_max = CLI_ARGUMENTS_ANY,
+    .run = run_dm,
 };

@@ -1,48 +1,60 @@
 // fc room create, room list, leave.
 #include <inttypes.h>
+#include <string.h>
 
 #include "cli/cli_command.h"
+#include "cli/cli_list.h"
 #include "cli/cli_output.h"
-#include "client/fc_room.h"
+#include "cli/cli_room.h"
 
 static enum err
-print_json(const struct fc_room *room, struct err_detail *why)
+check_create(const struct cli *cli, struct fc_chat_new_room *wanted, struct err_detail *why)
 {
-    struct cli_text text = {0};
-    cli_json_open(&text, NULL);
-    cli_json_text(&text, "room", room->name);
-    cli_json_hex(&text, "id", room->id, sizeof room->id);
-    cli_json_u64(&text, "head_seq", room->head_seq);
-    cli_json_bool(&text, "is_member", room->is_member);
-    cli_json_u64(&text, "member_count", room->member_count);
-    cli_json_bool(&text, "is_plain", room->is_plain);
-    cli_json_time(&text, "created_at", room->created_unix_ms);
-    cli_json_close_line(&text);
-    return cli_text_print(&text, why);
+    const struct cli_options *options = &cli->options;
+    const char *history = options->values[CLI_OPTION_HISTORY];
+    wanted->name = cli->arguments[0];
+    wanted->is_plain = cli_options_has(options, CLI_OPTION_PLAIN);
+    wanted->is_public = wanted->is_plain && !cli_options_has(options, CLI_OPTION_PRIVATE);
+    wanted->topic = options->values[CLI_OPTION_TOPIC];
+    if (history != NULL && strcmp(history, "all") != 0 && strcmp(history, "joined") != 0) {
+        return err_fail(why, ERR_INVALID, "--history is all or joined, not \"%s\"", history);
+    }
+    wanted->is_history_joined = history != NULL && strcmp(history, "joined") == 0;
+    if (wanted->is_plain && wanted->is_history_joined) {
+        return err_fail(why, ERR_INVALID, "--history joined needs an encrypted room");
+    }
+    return ERR_OK;
 }
 
 static enum err
 run_create(struct cli *cli, struct err_detail *why)
 {
-    struct fc_room room = {0};
-    enum err code = cli_session_open(cli, true, why);
+    struct fc_chat_new_room wanted = {0};
+    struct fc_chat_room made = {0};
+    struct cli_list members = {0};
+    struct cli_text text = {0};
+    enum err code = check_create(cli, &wanted, why);
     if (code == ERR_OK) {
-        code = fc_room_create(cli->session, cli->arguments[0], true, &room, why);
+        code = cli_list_add_option(&members, &cli->options, CLI_OPTION_MEMBER, why);
     }
+    if (code == ERR_OK) {
+        code = cli_chat_open(cli, why);
+    }
+    if (code == ERR_OK) {
+        wanted.members = cli_list_view(&members);
+        wanted.member_count = members.count;
+        code = fc_chat_create(cli->chat, &wanted, &made.room, why);
+    }
+    cli_list_free(&members);
     if (code != ERR_OK) {
         return code;
     }
-    if (!cli_options_has(&cli->options, CLI_OPTION_PLAIN)) {
-        cli_output_error("fc room create: note: the server can read the messages of %s, since it offers no encrypted "
-                         "rooms; --plain says that this is wanted",
-            room.name);
-    }
     if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {
-        return print_json(&room, why);
+        code = cli_room_complete(cli, &made, why);
+        return code == ERR_OK ? cli_room_print_json(&made, why) : code;
     }
-    struct cli_text text = {0};
-    cli_text_add(&text, "made the room ");
-    cli_text_add_printable(&text, room.name);
+    cli_text_add(&text, "made the %sroom ", made.room.is_plain ? "" : "encrypted ");
+    cli_text_add_printable(&text, made.room.name);
     cli_text_add(&text, "\n");
     return cli_text_print(&text, why);
 }
@@ -53,20 +65,43 @@ struct listing {
     struct err_detail *why;
 };
 
+static void
+add_counts(struct cli_text *text, const struct fc_chat_room *room)
+{
+    if (room->unread_count > 0) {
+        cli_text_add(text, "  (%" PRIu32 " new", room->unread_count);
+        if (room->mention_count > 0) {
+            cli_text_add(text, ", %" PRIu32 " for you", room->mention_count);
+        }
+        cli_text_add(text, ")");
+    }
+    if (room->room.is_invited) {
+        cli_text_add(text, "  (invited)");
+    }
+    if (room->room.is_archived) {
+        cli_text_add(text, "  (archived)");
+    }
+}
+
 static bool
-on_room(void *context, const struct fc_room *room)
+on_room(void *context, const struct fc_chat_room *room)
 {
     struct listing *listing = context;
     if (listing->is_json) {
-        listing->code = print_json(room, listing->why);
-    } else {
-        struct cli_text text = {0};
-        cli_text_add(&text, "%c %6" PRIu32 " %8" PRIu64 "  ", room->is_member ? '*' : ' ', room->member_count,
-            room->head_seq);
-        cli_text_add_printable(&text, room->name);
-        cli_text_add(&text, "\n");
-        listing->code = cli_text_print(&text, listing->why);
+        listing->code = cli_room_print_json(room, listing->why);
+        return listing->code == ERR_OK;
     }
+    struct cli_text text = {0};
+    cli_text_add(&text, "%c %6" PRIu32 " %8" PRIu64 "  ", room->room.is_member ? '*' : ' ', room->room.member_count,
+        room->room.head_seq);
+    cli_text_add_printable(&text, room->room.name);
+    add_counts(&text, room);
+    if (room->room.topic[0] != '\0') {
+        cli_text_add(&text, "  ");
+        cli_text_add_printable(&text, room->room.topic);
+    }
+    cli_text_add(&text, "\n");
+    listing->code = cli_text_print(&text, listing->why);
     return listing->code == ERR_OK;
 }
 
@@ -74,9 +109,9 @@ static enum err
 run_list(struct cli *cli, struct err_detail *why)
 {
     struct listing listing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON), .why = why};
-    enum err code = cli_session_open(cli, true, why);
+    enum err code = cli_chat_open(cli, why);
     if (code == ERR_OK) {
-        code = fc_room_each(cli->session, on_room, &listing, why);
+        code = cli_room_each(cli, cli_options_has(&cli->options, CLI_OPTION_ALL), on_room, &listing, why);
     }
     return listing.code != ERR_OK ? listing.code : code;
 }
@@ -84,22 +119,25 @@ run_list(struct cli *cli, struct err_detail *why)
 static enum err
 run_leave(struct cli *cli, struct err_detail *why)
 {
-    enum err code = cli_session_open(cli, true, why);
-    if (code == ERR_OK) {
-        code = fc_room_leave(cli->session, cli->arguments[0], why);
-    }
-    return code;
+    enum err code = cli_chat_open(cli, why);
+    return code == ERR_OK ? fc_chat_leave(cli->chat, cli->arguments[0], why) : code;
 }
 
 const struct cli_command cmd_room_create = {
     .name = "room create",
-    .synopsis = "NAME [--plain]",
+    .synopsis = "NAME [--plain] [--private] [--member USER,...]",
     .summary = "make a room",
     .details = "NAME is 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or\n"
-               "a digit. Whoever makes a room is in it.\n"
-               "The server offers no encrypted rooms, so it can read the messages. --plain says\n"
-               "that this is wanted; without it the room is made too, and a note says so.\n",
-    .options = CLI_ALLOWS(CLI_OPTION_PLAIN),
+               "a digit. Whoever makes a room is its owner and in it.\n"
+               "\n"
+               "A room is encrypted: only its members can read what is sent, and others enter by\n"
+               "invitation. The server can read a --plain one, and everybody on it can enter,\n"
+               "unless it is --private.\n"
+               "\n"
+               "With --history joined new members of an encrypted room cannot read what was sent\n"
+               "before them.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_PLAIN) | CLI_ALLOWS(CLI_OPTION_PRIVATE) | CLI_ALLOWS(CLI_OPTION_MEMBER) |
+               CLI_ALLOWS(CLI_OPTION_TOPIC) | CLI_ALLOWS(CLI_OPTION_HISTORY),
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_create,
@@ -107,17 +145,19 @@ const struct cli_command cmd_room_create = {
 
 const struct cli_command cmd_room_list = {
     .name = "room list",
-    .synopsis = "",
-    .summary = "list the rooms",
+    .synopsis = "[--all]",
+    .summary = "list your rooms",
     .details = "Shows for each room a * when you are in it, how many members and messages it\n"
-               "has, and its name.\n",
+               "has, its name, what is new for you, and its topic. --all adds the public rooms\n"
+               "that you are not in.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_ALL),
     .run = run_list,
 };
 
 const struct cli_command cmd_leave = {
     .name = "leave",
     .synopsis = "ROOM",
-    .summary = "leave a room",
+    .summary = "leave a room, or refuse an invitation to it",
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_leave,

@@ -1,90 +1,59 @@
-// fc send.
-#include <inttypes.h>
+// fc send, react, edit, delete.
 #include <string.h>
 
 #include "cli/cli_command.h"
-#include "cli/cli_lines.h"
-#include "cli/cli_output.h"
-#include "client/fc_room.h"
+#include "cli/cli_send.h"
+#include "cli/cli_words.h"
 
 static enum err
-send_one(struct cli *cli, struct bytes_view text, struct err_detail *why)
+run_send(struct cli *cli, struct err_detail *why)
 {
-    struct fc_sent sent = {0};
-    if (text.size > CLI_LINE_MAX_BYTES) {
-        return err_fail(why, ERR_TOO_BIG, "the message has more than %d bytes; send it as a file", CLI_LINE_MAX_BYTES);
+    enum err code = cli_send_check(cli, why);
+    if (code == ERR_OK) {
+        code = cli_chat_open(cli, why);
     }
-    enum err code = fc_room_send(cli->session, cli->arguments[0], text, NULL, &sent, why);
-    if (code != ERR_OK || !cli_options_has(&cli->options, CLI_OPTION_JSON)) {
-        return code;
-    }
-    struct cli_text out = {0};
-    cli_json_open(&out, NULL);
-    cli_json_text(&out, "room", cli->arguments[0]);
-    cli_json_u64(&out, "seq", sent.seq);
-    cli_json_time(&out, "sent_at", sent.sent_unix_ms);
-    cli_json_close_line(&out);
-    return cli_text_print(&out, why);
+    return code == ERR_OK ? cli_send_run(cli, cli->arguments[0], 1, why) : code;
 }
 
-// send_words joins the arguments with spaces, as echo does.
+// send_about sends something about the message that the second argument names.
 static enum err
-send_words(struct cli *cli, struct err_detail *why)
+send_about(struct cli *cli, enum fc_message_type type, struct bytes_view text, struct err_detail *why)
+{
+    struct fc_chat_draft draft = {.type = type, .text = text};
+    enum err code = cli_words_seq(cli->arguments[1], &draft.target_seq, why);
+    if (code == ERR_OK) {
+        code = cli_chat_open(cli, why);
+    }
+    return code == ERR_OK ? cli_send_draft(cli, cli->arguments[0], &draft, why) : code;
+}
+
+static enum err
+run_react(struct cli *cli, struct err_detail *why)
+{
+    struct bytes_view emoji = bytes_view_of_text(cli->arguments[2]);
+    if (emoji.size == 0 || emoji.size > 32) {
+        return err_fail(why, ERR_INVALID, "a reaction has 1 to 32 bytes");
+    }
+    return send_about(cli,
+        cli_options_has(&cli->options, CLI_OPTION_UNDO) ? FC_MESSAGE_UNREACTION : FC_MESSAGE_REACTION, emoji, why);
+}
+
+static enum err
+run_edit(struct cli *cli, struct err_detail *why)
 {
     struct bytes text = {0};
-    enum err code = ERR_OK;
-    for (size_t i = 1; i < cli->argument_count && code == ERR_OK; i++) {
-        if (i > 1) {
-            code = bytes_append(&text, bytes_view_of_text(" "));
-        }
-        if (code == ERR_OK) {
-            code = bytes_append(&text, bytes_view_of_text(cli->arguments[i]));
-        }
-    }
-    if (code == ERR_OK && text.size == 0) {
-        code = err_fail(why, ERR_INVALID, "the message is empty");
-    }
+    enum err code = cli_words_join(cli, 2, "the new text", &text, why);
     if (code == ERR_OK) {
-        code = send_one(cli, bytes_as_view(&text), why);
+        code = send_about(cli, FC_MESSAGE_EDIT, bytes_as_view(&text), why);
     }
     bytes_free(&text);
     return code;
 }
 
-// send_lines ends with the first line that cannot be sent and says which it is, so that a script can go on from there.
 static enum err
-send_lines(struct cli *cli, struct err_detail *why)
+run_delete(struct cli *cli, struct err_detail *why)
 {
-    struct cli_lines lines = {0};
-    struct err_detail cause = {0};
-    enum err code = ERR_OK;
-    while (code == ERR_OK && !lines.is_at_end) {
-        struct bytes_view line;
-        code = cli_lines_read(&lines, &cause);
-        while (code == ERR_OK && cli_lines_next(&lines, &line)) {
-            code = send_one(cli, line, &cause);
-        }
-        if (code == ERR_OK && cli_lines_is_too_long(&lines)) {
-            lines.number++;
-            code = send_one(cli, bytes_view_of(lines.pending.data + lines.taken, CLI_LINE_MAX_BYTES + 1), &cause);
-        }
-    }
-    if (code != ERR_OK) {
-        (void)err_fail(why, code, "line %" PRIu64 ": %s", lines.number, err_message(&cause, code));
-    }
-    cli_lines_free(&lines);
-    return code;
-}
-
-static enum err
-run_send(struct cli *cli, struct err_detail *why)
-{
-    enum err code = cli_session_open(cli, true, why);
-    if (code != ERR_OK) {
-        return code;
-    }
-    bool is_stdin = cli->argument_count == 2 && strcmp(cli->arguments[1], "-") == 0;
-    return is_stdin ? send_lines(cli, why) : send_words(cli, why);
+    return send_about(cli, FC_MESSAGE_DELETE, (struct bytes_view){0}, why);
 }
 
 const struct cli_command cmd_send = {
@@ -93,9 +62,48 @@ const struct cli_command cmd_send = {
     .summary = "send a message to a room",
     .details = "The words of TEXT are joined by spaces. With - each line of standard input is a\n"
                "message, and empty ones are left out. Returns when the server has it on disk.\n"
-               "You have to be in the room: see 'fc join'. Put -- before words that begin with a\n"
-               "dash.\n",
+               "@NAME in it mentions somebody. You have to be in the room: see 'fc join'. Put --\n"
+               "before words that begin with a dash.\n"
+               "\n"
+               "When the server cannot be reached the message waits in the outbox, goes with the\n"
+               "next command that reaches it, and the exit code is 10.\n",
+    .options = CLI_SEND_ALLOWS,
     .arguments_min = 2,
     .arguments_max = CLI_ARGUMENTS_ANY,
     .run = run_send,
+};
+
+const struct cli_command cmd_react = {
+    .name = "react",
+    .synopsis = "ROOM SEQ EMOJI [--undo]",
+    .summary = "put an emoji beside a message",
+    .details = "SEQ is the message's number: 'fc history -n' shows it. EMOJI is any text of up\n"
+               "to 32 bytes.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_UNDO),
+    .arguments_min = 3,
+    .arguments_max = 3,
+    .run = run_react,
+};
+
+const struct cli_command cmd_edit = {
+    .name = "edit",
+    .synopsis = "ROOM SEQ TEXT...",
+    .summary = "replace the text of a message of yours",
+    .details = "SEQ is the message's number: 'fc history -n' shows it. The others see that it\n"
+               "was edited.\n",
+    .arguments_min = 3,
+    .arguments_max = CLI_ARGUMENTS_ANY,
+    .run = run_edit,
+};
+
+const struct cli_command cmd_delete = {
+    .name = "delete",
+    .synopsis = "ROOM SEQ",
+    .summary = "take a message back",
+    .details = "SEQ is the message's number: 'fc history -n' shows it. One of yours, or as an\n"
+               "admin of the room anybody's. Its text is gone from the server; whoever has read\n"
+               "it may still have it.\n",
+    .arguments_min = 2,
+    .arguments_max = 2,
+    .run = run_delete,
 };

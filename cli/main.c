@@ -19,12 +19,44 @@ const struct cli_command *const cli_commands[] = {
     &cmd_login,
     &cmd_logout,
     &cmd_whoami,
+    &cmd_passwd,
+    &cmd_session_ls,
+    &cmd_session_revoke,
+    &cmd_device_ls,
+    &cmd_device_offer,
+    &cmd_device_add,
+    &cmd_device_remove,
+    &cmd_recover,
+    &cmd_verify,
     &cmd_room_create,
     &cmd_room_list,
+    &cmd_room_show,
+    &cmd_room_amend,
+    &cmd_room_transfer,
+    &cmd_room_fingerprint,
+    &cmd_invite,
+    &cmd_invite_ls,
+    &cmd_invite_revoke,
+    &cmd_chat,
     &cmd_join,
     &cmd_leave,
+    &cmd_dm,
     &cmd_send,
+    &cmd_react,
+    &cmd_edit,
+    &cmd_delete,
     &cmd_history,
+    &cmd_search,
+    &cmd_unread,
+    &cmd_read,
+    &cmd_outbox,
+    &cmd_outbox_flush,
+    &cmd_audit,
+    &cmd_block,
+    &cmd_unblock,
+    &cmd_blocks,
+    &cmd_report,
+    &cmd_reports,
     &cmd_upload,
     &cmd_download,
     &cmd_ls,
@@ -58,22 +90,22 @@ cli_command_match(const struct cli_command *command, char *const *words, size_t 
     return matched;
 }
 
-// find looks for the command that the first words name; NULL: none. words_used_out: how many they are, or of the
-// nearest one.
+// find looks for the command that the first words name, the longest name first: "invite ls" is not an invitation to
+// the room "ls". NULL: none. words_used_out: how many they are, or of the nearest one.
 static const struct cli_command *
 find(char *const *words, size_t word_count, size_t *words_used_out)
 {
+    const struct cli_command *found = NULL;
     *words_used_out = 0;
     for (const struct cli_command *const *command = cli_commands; *command != NULL; command++) {
         size_t matched = cli_command_match(*command, words, word_count);
         size_t needed = strchr((*command)->name, ' ') != NULL ? 2 : 1;
-        if (matched == needed) {
-            *words_used_out = matched;
-            return *command;
+        if (matched == needed && (found == NULL || needed > 1)) {
+            found = *command;
         }
         *words_used_out = matched > *words_used_out ? matched : *words_used_out;
     }
-    return NULL;
+    return found;
 }
 
 enum err
@@ -95,13 +127,42 @@ cli_session_open(struct cli *cli, bool needs_login, struct err_detail *why)
     return fc_session_open(&cli->credential, &trust, &cli->session, why);
 }
 
+static void
+on_warning(void *context, const char *warning)
+{
+    const struct cli *cli = context;
+    cli_output_error("fc %s: note: %s", cli->command->name, warning);
+}
+
+enum err
+cli_chat_open(struct cli *cli, struct err_detail *why)
+{
+    enum err code = cli_session_open(cli, true, why);
+    if (code == ERR_OK && cli->credential.user_name[0] == '\0') {
+        // A token from the environment does not say whose it is.
+        struct fc_account account;
+        code = fc_session_who_am_i(cli->session, &account, why);
+        if (code == ERR_OK) {
+            memcpy(cli->credential.user_name, account.user_name, sizeof(account.user_name));
+        }
+    }
+    struct fc_chat_options options = {
+        .warn = on_warning,
+        .context = cli,
+    };
+    if (code == ERR_OK) {
+        code = fc_chat_open(cli->session, &options, &cli->chat, why);
+    }
+    return code;
+}
+
 // check_words holds the command against what was given.
 static enum err
 check_words(const struct cli *cli, struct err_detail *why)
 {
     const struct cli_command *command = cli->command;
     for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
-        uint32_t bit = CLI_ALLOWS(i);
+        uint64_t bit = CLI_ALLOWS(i);
         if ((cli->options.given & bit) != 0 && ((command->options | CLI_ALLOWS_ALWAYS) & bit) == 0) {
             return err_fail(why, ERR_INVALID, "there is no option --%s here", cli_option_rows[i].name);
         }
@@ -205,8 +266,10 @@ main(int argc, char **argv)
     char **words = calloc((size_t)argc + 1, sizeof *words);
     enum err code = words != NULL ? run(&cli, argc, argv, words, &why) : ERR_NO_MEMORY;
     int status = tell(&cli, code, &why);
+    fc_chat_close(&cli.chat);
     fc_session_close(&cli.session);
     digest_wipe(&cli.credential, sizeof cli.credential);
+    cli_options_free(&cli.options);
     free(words);
     return status;
 }

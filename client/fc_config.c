@@ -34,10 +34,10 @@ env_text(const char *name)
 }
 
 enum err
-fc_config_dir(char path_out[FC_CONFIG_PATH_MAX_BYTES], struct err_detail *why)
+fc_config_find_dir(const struct fc_config_place *place, char path_out[FC_CONFIG_PATH_MAX_BYTES], struct err_detail *why)
 {
-    const char *own = env_text("FC_CONFIG_DIR");
-    const char *xdg = env_text("XDG_CONFIG_HOME");
+    const char *own = env_text(place->own_variable);
+    const char *xdg = env_text(place->xdg_variable);
     const char *home = env_text("HOME");
     int length = 0;
     if (own != NULL) {
@@ -45,14 +45,27 @@ fc_config_dir(char path_out[FC_CONFIG_PATH_MAX_BYTES], struct err_detail *why)
     } else if (xdg != NULL && xdg[0] == '/') {
         length = snprintf(path_out, FC_CONFIG_PATH_MAX_BYTES, "%s/fc", xdg);
     } else if (home != NULL) {
-        length = snprintf(path_out, FC_CONFIG_PATH_MAX_BYTES, "%s/.config/fc", home);
+        length = snprintf(path_out, FC_CONFIG_PATH_MAX_BYTES, "%s/%s/fc", home, place->below_home);
     } else {
-        return err_fail(why, ERR_PRECONDITION, "there is no home folder: set HOME or FC_CONFIG_DIR");
+        return err_fail(why, ERR_PRECONDITION, "there is no home folder: set HOME or %s", place->own_variable);
     }
     if (length < 0 || length >= FC_CONFIG_PATH_MAX_BYTES) {
-        return err_fail(why, ERR_PRECONDITION, "the path of the configuration folder is too long: set FC_CONFIG_DIR");
+        return err_fail(why, ERR_PRECONDITION, "the path of the %s folder is too long: set %s", place->what,
+            place->own_variable);
     }
     return ERR_OK;
+}
+
+enum err
+fc_config_dir(char path_out[FC_CONFIG_PATH_MAX_BYTES], struct err_detail *why)
+{
+    static const struct fc_config_place place = {
+        .what = "configuration",
+        .own_variable = "FC_CONFIG_DIR",
+        .xdg_variable = "XDG_CONFIG_HOME",
+        .below_home = ".config",
+    };
+    return fc_config_find_dir(&place, path_out, why);
 }
 
 enum err
@@ -65,27 +78,34 @@ fc_config_path(const char *dir, const char *name, char path_out[FC_CONFIG_PATH_M
     return ERR_OK;
 }
 
+enum err
+fc_config_check_private(const struct stat *status, const char *path, const char *redo, struct err_detail *why)
+{
+    if (!S_ISREG(status->st_mode)) {
+        return err_fail(why, ERR_DENIED, "%s is not a regular file: %s", path, redo);
+    }
+    if (status->st_uid != geteuid()) {
+        return err_fail(why, ERR_DENIED, "%s belongs to another user and is not used: %s", path, redo);
+    }
+    if ((status->st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+        return err_fail(why, ERR_DENIED, "%s can be read or written by others and is not used: run chmod 600 '%s'",
+            path, path);
+    }
+    return ERR_OK;
+}
+
 static enum err
-check_permissions(int fd, const char *path, const char *redo, struct stat *stat_out, struct err_detail *why)
+check_file(int fd, const char *path, const char *redo, struct stat *stat_out, struct err_detail *why)
 {
     if (fstat(fd, stat_out) != 0) {
         return err_fail(why, ERR_IO, "%s cannot be read: %s", path, strerror(errno));
     }
-    if (!S_ISREG(stat_out->st_mode)) {
-        return err_fail(why, ERR_DENIED, "%s is not a regular file: %s", path, redo);
-    }
-    if (stat_out->st_uid != geteuid()) {
-        return err_fail(why, ERR_DENIED, "%s belongs to another user and is not used: %s", path, redo);
-    }
-    if ((stat_out->st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-        return err_fail(why, ERR_DENIED, "%s can be read or written by others and is not used: run chmod 600 '%s'",
-            path, path);
-    }
-    if (stat_out->st_size > FILE_MAX_BYTES) {
-        return err_fail(why, ERR_TOO_BIG, "%s has %lld bytes, more than the %d that are possible: %s", path,
+    enum err err = fc_config_check_private(stat_out, path, redo, why);
+    if (err == ERR_OK && stat_out->st_size > FILE_MAX_BYTES) {
+        err = err_fail(why, ERR_TOO_BIG, "%s has %lld bytes, more than the %d that are possible: %s", path,
             (long long)stat_out->st_size, FILE_MAX_BYTES, redo);
     }
-    return ERR_OK;
+    return err;
 }
 
 enum err
@@ -105,7 +125,7 @@ fc_config_read(const char *dir, const char *name, const char *redo, struct bytes
                    ? ERR_OK
                    : err_fail(why, err_from_errno(error), "%s cannot be opened: %s", path, strerror(error));
     }
-    err = check_permissions(fd, path, redo, &status, why);
+    err = check_file(fd, path, redo, &status, why);
     if (err == ERR_OK) {
         err = bytes_reserve(out, (size_t)status.st_size);
     }

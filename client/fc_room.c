@@ -12,6 +12,7 @@ enum {
     ROOMS_PAGE = 1000, // the most that one ListRooms call returns
     // Short calls, so this is how long a server that went away in the midst of one is waited for: a restart fits.
     CALL_TIMEOUT_MS = 10 * 1000,
+    AFTER_NAME_BYTES = 80, // of ListRoomsRequest.after_name, with its NUL
 };
 
 // lend_text lends to protobuf-c, whose structs have no const: what is only packed is not written to.
@@ -45,6 +46,16 @@ fc_room_from_wire(const Fc__Chat__V1__Room *wire, struct fc_room *out, struct er
     out->member_count = wire->member_count;
     out->is_plain = wire->is_plain;
     out->created_unix_ms = wire->created_at_ms;
+    out->is_public = wire->kind == FC__E2E__V1__ROOM_KIND__PUBLIC;
+    out->is_direct = wire->kind == FC__E2E__V1__ROOM_KIND__DIRECT;
+    out->is_invited = wire->is_invited;
+    out->is_archived = wire->is_archived;
+    if (strlen(wire->topic) < sizeof(out->topic)) {
+        memcpy(out->topic, wire->topic, strlen(wire->topic));
+    }
+    out->role = (int)wire->role;
+    out->read_seq = wire->read_seq;
+    out->log_seq = wire->log_seq;
     return ERR_OK;
 }
 
@@ -68,6 +79,16 @@ fc_room_message_from_wire(const Fc__Chat__V1__Message *wire, const char *name, s
         .sender = wire->sender,
         .text = wire->text,
         .sent_unix_ms = wire->sent_at_ms,
+        .type = (enum fc_message_type)wire->type,
+        .target_seq = wire->target_seq,
+        .reply_to_seq = wire->reply_to_seq,
+        .topic = wire->topic,
+        .mentions = (const char *const *)wire->mentions,
+        .mention_count = wire->n_mentions,
+        .edited_unix_ms = wire->edited_at_ms,
+        .is_deleted = wire->is_deleted,
+        .is_encrypted = wire->sealed.len > 0 || wire->sealed_hash.len > 0,
+        .wire = wire,
     };
     if (file != NULL) {
         out->has_file = true;
@@ -96,11 +117,11 @@ fc_room_create(struct fc_session *session, const char *name, bool is_plain, stru
     return err;
 }
 
-// each_in_page calls fn for the rooms of one reply. after_name_out becomes the last one's name, and *goes_on_out says
-// whether there is more to ask for.
+// each_in_page calls fn for the rooms of one reply. after_name_out becomes where the next one begins, and *goes_on_out
+// says whether there is more to ask for.
 static enum err
 each_in_page(const Fc__Chat__V1__ListRoomsResponse *response, bool (*fn)(void *context, const struct fc_room *room),
-    void *context, char after_name_out[65], bool *goes_on_out, struct err_detail *why)
+    void *context, char after_name_out[AFTER_NAME_BYTES], bool *goes_on_out, struct err_detail *why)
 {
     *goes_on_out = response->has_more && response->n_rooms > 0;
     for (size_t i = 0; i < response->n_rooms; i++) {
@@ -109,15 +130,18 @@ each_in_page(const Fc__Chat__V1__ListRoomsResponse *response, bool (*fn)(void *c
         if (err != ERR_OK) {
             return err;
         }
-        // Names that do not ascend would make the paging go round for ever.
-        if (strcmp(room.name, after_name_out) <= 0) {
-            return err_fail(why, ERR_PROTOCOL, "the server lists its rooms out of order");
-        }
-        memcpy(after_name_out, room.name, sizeof(room.name));
         if (!fn(context, &room)) {
             *goes_on_out = false;
-            break;
+            return ERR_OK;
         }
+    }
+    if (*goes_on_out) {
+        // Names that do not ascend would make the paging go round for ever.
+        size_t size = strlen(response->next_after_name);
+        if (size >= AFTER_NAME_BYTES || strcmp(response->next_after_name, after_name_out) <= 0) {
+            return err_fail(why, ERR_PROTOCOL, "the server lists its rooms out of order");
+        }
+        memcpy(after_name_out, response->next_after_name, size + 1);
     }
     return ERR_OK;
 }
@@ -126,7 +150,7 @@ enum err
 fc_room_each(struct fc_session *session, bool (*fn)(void *context, const struct fc_room *room), void *context,
     struct err_detail *why)
 {
-    char after_name[65] = "";
+    char after_name[AFTER_NAME_BYTES] = "";
     bool goes_on = true;
     enum err err = ERR_OK;
     while (err == ERR_OK && goes_on) {
@@ -142,6 +166,22 @@ fc_room_each(struct fc_session *session, bool (*fn)(void *context, const struct 
         }
         rpc_unary_deinit(&call);
     }
+    return err;
+}
+
+enum err
+fc_room_get(struct fc_session *session, const char *room, struct fc_room *out, struct err_detail *why)
+{
+    struct rpc_unary call;
+    const Fc__Chat__V1__GetRoomResponse *response = NULL;
+    Fc__Chat__V1__GetRoomRequest request = FC__CHAT__V1__GET_ROOM_REQUEST__INIT;
+    request.room = lend_text(room);
+    start_call(session, &call);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_room(&call, &request, &response), why);
+    if (err == ERR_OK) {
+        err = fc_room_from_wire(response->room, out, why);
+    }
+    rpc_unary_deinit(&call);
     return err;
 }
 

@@ -18,7 +18,32 @@ struct fc_room {
     uint32_t member_count;
     bool is_plain;
     int64_t created_unix_ms;
+    bool is_public;
+    bool is_direct;
+    bool is_invited;
+    bool is_archived;
+    char topic[251];
+    int role; // enum fc_role of fc_chat.h
+    uint64_t read_seq;
+    uint64_t log_seq;
 };
+
+// As in proto/fc/chat/v1/chat.proto, MessageType.
+enum fc_message_type {
+    FC_MESSAGE_TEXT,
+    FC_MESSAGE_EMOTE,
+    FC_MESSAGE_EDIT,
+    FC_MESSAGE_DELETE,
+    FC_MESSAGE_REACTION,
+    FC_MESSAGE_UNREACTION,
+};
+
+struct fc_reaction {
+    const char *emoji;
+    const char *user_name;
+};
+
+struct Fc__Chat__V1__Message;
 
 // A message as a callback gets it: everything borrowed, valid during the call.
 struct fc_message {
@@ -35,6 +60,22 @@ struct fc_message {
     const char *file_name;
     uint64_t file_size_bytes;
     const uint8_t *file_md5; // 16 bytes
+
+    enum fc_message_type type;
+    uint64_t target_seq;   // of an edit, deletion or reaction
+    uint64_t reply_to_seq; // 0: no reply
+    const char *topic;     // empty: none
+    const char *const *mentions; // user names
+    size_t mention_count;
+    const struct fc_reaction *reactions; // from the local store only
+    size_t reaction_count;
+    int64_t edited_unix_ms; // 0: never
+    bool is_deleted;
+    bool is_encrypted;
+    // Encrypted and not opened: why, and what can be done; text is empty then. NULL: fine.
+    const char *unreadable;
+    // As it came; NULL from the local store. Encrypted messages have to be opened with it (fc_chat.h does).
+    const struct Fc__Chat__V1__Message *wire;
 };
 
 // fc_message_fn returns false to stop.
@@ -45,6 +86,10 @@ enum err fc_room_create(struct fc_session *session, const char *name, bool is_pl
 
 // fc_room_each calls fn for the rooms that the user may see, by name, over as many pages as it takes.
 enum err fc_room_each(struct fc_session *session, bool (*fn)(void *context, const struct fc_room *room), void *context,
+    struct err_detail *why) ERR_CHECKED;
+
+// fc_room_get asks for one room. ERR_NOT_FOUND.
+enum err fc_room_get(struct fc_session *session, const char *room, struct fc_room *out,
     struct err_detail *why) ERR_CHECKED;
 
 enum err fc_room_join(struct fc_session *session, const char *room, struct fc_room *out,
@@ -76,13 +121,36 @@ enum fc_stream_state {
     FC_STREAM_ENDED,        // for good: fn returned false, the membership or the login ended
 };
 
-struct fc_room_stream_options {
+enum fc_room_event_kind {
+    FC_ROOM_EVENT_LOG,     // the room's log has grown, to seq
+    FC_ROOM_EVENT_TYPING,  // user_name is writing
+    FC_ROOM_EVENT_PRESENT, // user_name is there, or no longer
+    FC_ROOM_EVENT_ABSENT,
+    FC_ROOM_EVENT_READ, // oneself has read up to seq, maybe on another device
+    FC_ROOM_EVENT_OVER, // one's membership has ended; other rooms go on
+};
+
+// What happens in a room beside its messages. Borrowed, valid during the call.
+struct fc_room_event {
     const char *room;
+    const uint8_t *room_id;
+    enum fc_room_event_kind kind;
+    uint64_t seq;
+    const char *user_name;
+};
+
+struct fc_room_stream_options {
+    const char *const *rooms; // 1 to 1,000; copied
+    size_t room_count;
     bool is_from_head; // only what is sent from now on; else everything after after_seq
     uint64_t after_seq;
-    // Every message once, in order of seq without gaps, on one thread of the stream. May block: what arrives meanwhile
+    // Says for each room after which message to begin, instead of the two above; may be NULL.
+    uint64_t (*start_after)(void *context, const struct fc_room *room);
+    // Every message once, in order of seq without gaps within its room, on one thread of the stream. May block: what arrives meanwhile
     // waits on the server.
     fc_message_fn *on_message;
+    // May be NULL. On the same thread.
+    void (*on_event)(void *context, const struct fc_room_event *event);
     // On the same thread. `code` and `why` explain RECONNECTING and ENDED.
     void (*on_state)(void *context, enum fc_stream_state state, enum err code, const struct err_detail *why);
     void *context;

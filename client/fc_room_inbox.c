@@ -35,10 +35,11 @@ fc_room_inbox_deinit(struct fc_room_inbox *inbox)
 }
 
 void
-fc_room_inbox_put(struct fc_room_inbox *inbox, struct bytes_view data)
+fc_room_inbox_put(struct fc_room_inbox *inbox, const uint8_t topic[RPC_TOPIC_BYTES], struct bytes_view data)
 {
     struct fc_room_payload *payload = malloc(sizeof(*payload) + data.size);
     if (payload != NULL) {
+        memcpy(payload->topic, topic, sizeof(payload->topic));
         payload->size = data.size;
         if (data.size > 0) {
             memcpy(payload->data, data.data, data.size);

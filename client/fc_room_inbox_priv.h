@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "rpc/rpc_subscriber.h"
 
 enum {
     FC_ROOM_INBOX_MAX_BYTES = 4 * 1024 * 1024,
@@ -20,6 +21,7 @@ enum {
 
 struct fc_room_payload {
     STAILQ_ENTRY(fc_room_payload) link;
+    uint8_t topic[RPC_TOPIC_BYTES];
     size_t size;
     uint8_t data[];
 };
@@ -41,7 +43,7 @@ enum err fc_room_inbox_init(struct fc_room_inbox *inbox) ERR_CHECKED;
 void fc_room_inbox_deinit(struct fc_room_inbox *inbox);
 
 // fc_room_inbox_put queues a copy. Never blocks for long.
-void fc_room_inbox_put(struct fc_room_inbox *inbox, struct bytes_view data);
+void fc_room_inbox_put(struct fc_room_inbox *inbox, const uint8_t topic[RPC_TOPIC_BYTES], struct bytes_view data);
 
 // fc_room_inbox_end says that the subscription brings no more.
 void fc_room_inbox_end(struct fc_room_inbox *inbox, enum err reason);

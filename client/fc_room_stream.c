@@ -1,7 +1,7 @@
-// Following a room: a subscription for what happens, History for what was missed.
+// Following rooms: a subscription for what happens, History for what was missed.
 //
-// The server says with the ticket where the room's head is and delivers everything after that. So the stream, on a
-// thread of its own, fetches up to the head, then takes what arrives in order of seq: what it has already is dropped,
+// The server says with the ticket where each room's head is and delivers everything after that. So the stream, on a
+// thread of its own, fetches up to the heads, then takes what arrives in order of seq: what it has already is dropped,
 // and when a number is missing, or a heartbeat is ahead, it fetches again. Whatever goes wrong with the live side, a
 // queue that is full, a payload that cannot be read, a connection that breaks, can thus cost time but no message.
 //
@@ -28,25 +28,33 @@ enum {
     PAUSE_LONGEST_MS = 5 * 1000,
 };
 
+// followed_room is one of the rooms that a stream follows.
+struct followed_room {
+    char *wanted; // as the caller named it
+    // Set once, before the first subscriber is made.
+    uint8_t id[FC_ROOM_ID_BYTES];
+    char id_text[2 * FC_ROOM_ID_BYTES + 1];
+    char name[65];
+    bool is_known;       // id and name, and where to begin
+    bool is_over;        // the membership ended while others are followed
+    uint64_t last_seq;   // everything up to it has been delivered, or was not asked for
+    uint64_t server_seq; // the newest number that the server has ever told
+};
+
 struct fc_room_stream {
     // Immutable after open.
     struct fc_session *session;
     struct fc_room_stream_options options;
-    char *room; // as the caller named it
 
-    // On the stream's thread; the room's id and name are set once, before the first subscriber is made.
+    // On the stream's thread.
     pthread_t thread;
     struct rpc_subscriber *subscriber;
-    uint8_t room_id[FC_ROOM_ID_BYTES];
-    char room_id_text[2 * FC_ROOM_ID_BYTES + 1];
-    char room_name[65];
+    struct followed_room *rooms;
+    size_t room_count;
     bool has_opened;       // the first attempt has been reported
-    bool is_known;         // the room's id and name, and where to begin
     bool is_stopped_by_fn; // on_message returned false
     bool has_state;        // on_state has been called; `state` is what it said last
     enum fc_stream_state state;
-    uint64_t last_seq;          // everything up to it has been delivered, or was not asked for
-    uint64_t server_seq;        // the newest number that the server has ever told
     struct rpc_backoff backoff; // of attempts
     struct err_detail cause;    // of the error that is being handled
 
@@ -65,9 +73,7 @@ static void
 on_event(void *context, const uint8_t topic[RPC_TOPIC_BYTES], struct bytes_view data)
 {
     struct fc_room_stream *stream = context;
-    if (memcmp(topic, stream->room_id, sizeof(stream->room_id)) == 0) {
-        fc_room_inbox_put(&stream->inbox, data);
-    }
+    fc_room_inbox_put(&stream->inbox, topic, data);
 }
 
 static void
@@ -112,26 +118,26 @@ end_call(struct fc_room_stream *stream, struct rpc_unary *call)
 // deliver hands a message on if it is the next one; older ones have been delivered. ERR_OUT_OF_RANGE: some before it
 // are missing. ERR_CANCELLED: the caller wants no more.
 static enum err
-deliver(struct fc_room_stream *stream, const Fc__Chat__V1__Message *wire)
+deliver(struct fc_room_stream *stream, struct followed_room *room, const Fc__Chat__V1__Message *wire)
 {
     struct fc_message message;
-    enum err err = fc_room_message_from_wire(wire, stream->room_name, &message, &stream->cause);
-    if (err == ERR_OK && memcmp(message.room_id, stream->room_id, sizeof(stream->room_id)) != 0) {
+    enum err err = fc_room_message_from_wire(wire, room->name, &message, &stream->cause);
+    if (err == ERR_OK && memcmp(message.room_id, room->id, sizeof(room->id)) != 0) {
         err = err_fail(&stream->cause, ERR_PROTOCOL, "the server sent a message of another room");
     }
     if (err != ERR_OK) {
         return err;
     }
-    if (message.seq > stream->server_seq) {
-        stream->server_seq = message.seq;
+    if (message.seq > room->server_seq) {
+        room->server_seq = message.seq;
     }
-    if (message.seq <= stream->last_seq) {
+    if (message.seq <= room->last_seq) {
         return ERR_OK;
     }
-    if (message.seq != stream->last_seq + 1) {
+    if (message.seq != room->last_seq + 1) {
         return ERR_OUT_OF_RANGE;
     }
-    stream->last_seq = message.seq;
+    room->last_seq = message.seq;
     rpc_backoff_reset(&stream->backoff);
     if (!stream->options.on_message(stream->options.context, &message)) {
         stream->is_stopped_by_fn = true;
@@ -141,31 +147,31 @@ deliver(struct fc_room_stream *stream, const Fc__Chat__V1__Message *wire)
 }
 
 static enum err
-deliver_page(struct fc_room_stream *stream, const Fc__Chat__V1__HistoryResponse *page)
+deliver_page(struct fc_room_stream *stream, struct followed_room *room, const Fc__Chat__V1__HistoryResponse *page)
 {
-    uint64_t before = stream->last_seq;
+    uint64_t before = room->last_seq;
     enum err err = ERR_OK;
     for (size_t i = 0; i < page->n_messages && err == ERR_OK; i++) {
-        err = fc_room_inbox_is_closed(&stream->inbox) ? ERR_CANCELLED : deliver(stream, page->messages[i]);
+        err = fc_room_inbox_is_closed(&stream->inbox) ? ERR_CANCELLED : deliver(stream, room, page->messages[i]);
     }
-    if (err == ERR_OUT_OF_RANGE || (err == ERR_OK && stream->last_seq == before && before < page->head_seq)) {
+    if (err == ERR_OUT_OF_RANGE || (err == ERR_OK && room->last_seq == before && before < page->head_seq)) {
         return err_fail(&stream->cause, ERR_PROTOCOL, "the server keeps back the messages after %llu of \"%s\"",
-            (unsigned long long)before, stream->room_name);
+            (unsigned long long)before, room->name);
     }
     return err;
 }
 
 // fetch delivers what History has after last_seq, until it has reached the room's head.
 static enum err
-fetch(struct fc_room_stream *stream)
+fetch(struct fc_room_stream *stream, struct followed_room *room)
 {
     bool is_behind = true;
     enum err err = ERR_OK;
     while (err == ERR_OK && is_behind) {
         struct rpc_unary call;
         Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
-        request.room = stream->room_id_text;
-        request.after_seq = stream->last_seq;
+        request.room = room->id_text;
+        request.after_seq = room->last_seq;
         request.limit = FC_ROOM_HISTORY_PAGE;
         err = begin_call(stream, &call);
         if (err != ERR_OK) {
@@ -175,40 +181,105 @@ fetch(struct fc_room_stream *stream)
         err = end_call(stream, &call);
         if (err == ERR_OK) {
             const Fc__Chat__V1__HistoryResponse *page = fc_chat_v1_chat_history_response(&call);
-            err = deliver_page(stream, page);
-            is_behind = stream->last_seq < page->head_seq;
+            err = deliver_page(stream, room, page);
+            is_behind = room->last_seq < page->head_seq;
         }
         rpc_unary_deinit(&call);
     }
     return err;
 }
 
+// fetch_behind fetches what is known to be missing of each room.
+static enum err
+fetch_behind(struct fc_room_stream *stream)
+{
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < stream->room_count && err == ERR_OK; i++) {
+        struct followed_room *room = &stream->rooms[i];
+        if (!room->is_over && room->last_seq < room->server_seq) {
+            err = fetch(stream, room);
+        }
+    }
+    return err;
+}
+
+// fetch_all asks for each room, after something was dropped without saying whose it was.
+static enum err
+fetch_all(struct fc_room_stream *stream)
+{
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < stream->room_count && err == ERR_OK; i++) {
+        err = stream->rooms[i].is_over ? ERR_OK : fetch(stream, &stream->rooms[i]);
+    }
+    return err;
+}
+
+static uint64_t
+start_of(const struct fc_room_stream *stream, const struct fc_room *room)
+{
+    const struct fc_room_stream_options *options = &stream->options;
+    if (options->start_after != NULL) {
+        return options->start_after(options->context, room);
+    }
+    return options->is_from_head ? room->head_seq : options->after_seq;
+}
+
 // meet_room takes what Subscribe said of the room. A room that has lost messages or changed its id since the last time
 // is not the one that was followed.
 static enum err
-meet_room(struct fc_room_stream *stream, const Fc__Chat__V1__Room *wire)
+meet_room(struct fc_room_stream *stream, struct followed_room *followed, const Fc__Chat__V1__Room *wire)
 {
     struct fc_room room;
     enum err err = fc_room_from_wire(wire, &room, &stream->cause);
     if (err != ERR_OK) {
         return err;
     }
-    if (!stream->is_known) {
-        memcpy(stream->room_id, room.id, sizeof(room.id));
-        memcpy(stream->room_name, room.name, sizeof(room.name));
-        bytes_to_hex(bytes_view_of(room.id, sizeof(room.id)), stream->room_id_text);
-        stream->last_seq = stream->options.is_from_head ? room.head_seq : stream->options.after_seq;
-        stream->is_known = true;
-    } else if (memcmp(stream->room_id, room.id, sizeof(room.id)) != 0 || room.head_seq < stream->server_seq) {
+    if (!followed->is_known) {
+        memcpy(followed->id, room.id, sizeof(room.id));
+        memcpy(followed->name, room.name, sizeof(room.name));
+        bytes_to_hex(bytes_view_of(room.id, sizeof(room.id)), followed->id_text);
+        followed->last_seq = start_of(stream, &room);
+        followed->is_known = true;
+    } else if (memcmp(followed->id, room.id, sizeof(room.id)) != 0 || room.head_seq < followed->server_seq) {
         return err_fail(&stream->cause, ERR_CONFLICT,
             "the server's history of \"%s\" is not the one that was being followed: it ends at %llu, and %llu had been "
             "seen; was the server restored from a backup? Start again to follow it",
-            room.name, (unsigned long long)room.head_seq, (unsigned long long)stream->server_seq);
+            room.name, (unsigned long long)room.head_seq, (unsigned long long)followed->server_seq);
     }
-    if (room.head_seq > stream->server_seq) {
-        stream->server_seq = room.head_seq;
+    if (room.head_seq > followed->server_seq) {
+        followed->server_seq = room.head_seq;
     }
     return ERR_OK;
+}
+
+// meet_rooms takes them in the order in which they were named.
+static enum err
+meet_rooms(struct fc_room_stream *stream, const Fc__Chat__V1__SubscribeResponse *response)
+{
+    size_t taken = 0;
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < stream->room_count && err == ERR_OK; i++) {
+        if (!stream->rooms[i].is_over) {
+            err = meet_room(stream, &stream->rooms[i], taken < response->n_rooms ? response->rooms[taken] : NULL);
+            taken++;
+        }
+    }
+    return err;
+}
+
+// name_rooms fills names with those that are still followed.
+static size_t
+name_rooms(const struct fc_room_stream *stream, char **names)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < stream->room_count; i++) {
+        const struct followed_room *room = &stream->rooms[i];
+        if (!room->is_over) {
+            // protobuf-c has no const; what is only packed is not written to.
+            names[count++] = (char *)(uintptr_t)(room->is_known ? room->id_text : room->wanted);
+        }
+    }
+    return count;
 }
 
 // subscribe gets a ticket and connects with it: from then on what is sent will be seen.
@@ -216,12 +287,16 @@ static enum err
 subscribe(struct fc_room_stream *stream)
 {
     struct rpc_unary call;
-    char *name = stream->is_known ? stream->room_id_text : stream->room;
     Fc__Chat__V1__SubscribeRequest request = FC__CHAT__V1__SUBSCRIBE_REQUEST__INIT;
-    request.n_rooms = 1;
-    request.rooms = &name;
+    char **names = calloc(stream->room_count, sizeof(*names));
+    if (names == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    request.n_rooms = name_rooms(stream, names);
+    request.rooms = names;
     enum err err = begin_call(stream, &call);
     if (err != ERR_OK) {
+        free(names);
         return err;
     }
     call.is_waiting_for_ready = stream->has_opened; // the first attempt tells at once that there is no server
@@ -229,13 +304,14 @@ subscribe(struct fc_room_stream *stream)
     err = end_call(stream, &call);
     if (err == ERR_OK) {
         const Fc__Chat__V1__SubscribeResponse *response = fc_chat_v1_chat_subscribe_response(&call);
-        err = meet_room(stream, response->n_rooms == 1 ? response->rooms[0] : NULL);
+        err = meet_rooms(stream, response);
         if (err == ERR_OK) {
             err = rpc_subscriber_new(fc_session_server_url(stream->session), fc_session_tls(stream->session),
                 response->ticket, &subscriber_handlers, stream, &stream->subscriber, &stream->cause);
         }
     }
     rpc_unary_deinit(&call);
+    free(names);
     return err;
 }
 
@@ -250,28 +326,67 @@ set_state(struct fc_room_stream *stream, enum fc_stream_state state, enum err co
 }
 
 static enum err
-take_message(struct fc_room_stream *stream, const Fc__Chat__V1__Message *message)
+take_message(struct fc_room_stream *stream, struct followed_room *room, const Fc__Chat__V1__Message *message)
 {
-    enum err err = deliver(stream, message);
+    enum err err = deliver(stream, room, message);
     if (err != ERR_OUT_OF_RANGE && err != ERR_PROTOCOL) {
         return err;
     }
     // It is in the history too, behind what is missing.
-    return fetch(stream);
+    return fetch(stream, room);
 }
 
 static enum err
-take_event(struct fc_room_stream *stream, const Fc__Chat__V1__Event *event)
+tell(struct fc_room_stream *stream, const struct followed_room *room, enum fc_room_event_kind kind, uint64_t seq,
+    const char *user_name)
+{
+    const struct fc_room_event event = {
+        .room = room->name,
+        .room_id = room->id,
+        .kind = kind,
+        .seq = seq,
+        .user_name = user_name,
+    };
+    if (stream->options.on_event != NULL) {
+        stream->options.on_event(stream->options.context, &event);
+    }
+    return ERR_OK;
+}
+
+static enum err
+end_room(struct fc_room_stream *stream, struct followed_room *room)
+{
+    room->is_over = true;
+    (void)tell(stream, room, FC_ROOM_EVENT_OVER, 0, "");
+    for (size_t i = 0; i < stream->room_count; i++) {
+        if (!stream->rooms[i].is_over) {
+            return ERR_OK;
+        }
+    }
+    return err_fail(&stream->cause, ERR_DENIED, "you are no longer in \"%s\"; fc join %s", room->name, room->name);
+}
+
+static enum err
+take_event(struct fc_room_stream *stream, struct followed_room *room, const Fc__Chat__V1__Event *event)
 {
     switch (event->kind_case) {
     case FC__CHAT__V1__EVENT__KIND_MESSAGE:
-        return take_message(stream, event->message);
+        return take_message(stream, room, event->message);
     case FC__CHAT__V1__EVENT__KIND_HEARTBEAT:
         rpc_backoff_reset(&stream->backoff);
-        return event->heartbeat->head_seq > stream->last_seq ? fetch(stream) : ERR_OK;
+        return event->heartbeat->head_seq > room->last_seq ? fetch(stream, room) : ERR_OK;
     case FC__CHAT__V1__EVENT__KIND_MEMBERSHIP_ENDED:
-        return err_fail(&stream->cause, ERR_DENIED, "you are no longer in \"%s\"; fc join %s", stream->room_name,
-            stream->room_name);
+        return end_room(stream, room);
+    case FC__CHAT__V1__EVENT__KIND_LOG_GROWN:
+        return tell(stream, room, FC_ROOM_EVENT_LOG, event->log_grown->log_seq, "");
+    case FC__CHAT__V1__EVENT__KIND_TYPING:
+        return tell(stream, room, FC_ROOM_EVENT_TYPING, 0, event->typing->user_name);
+    case FC__CHAT__V1__EVENT__KIND_PRESENCE_CHANGED:
+        return tell(stream, room,
+            event->presence_changed->is_present ? FC_ROOM_EVENT_PRESENT : FC_ROOM_EVENT_ABSENT, 0,
+            event->presence_changed->user_name);
+    case FC__CHAT__V1__EVENT__KIND_READ_MOVED:
+        return tell(stream, room, FC_ROOM_EVENT_READ, event->read_moved->read_seq, "");
     case FC__CHAT__V1__EVENT__KIND__NOT_SET: // of a kind that a newer server knows
     case _FC__CHAT__V1__EVENT__KIND__CASE_IS_INT_SIZE:
         break;
@@ -279,21 +394,36 @@ take_event(struct fc_room_stream *stream, const Fc__Chat__V1__Event *event)
     return ERR_OK;
 }
 
+static struct followed_room *
+find_room(struct fc_room_stream *stream, const uint8_t id[FC_ROOM_ID_BYTES])
+{
+    for (size_t i = 0; i < stream->room_count; i++) {
+        if (memcmp(stream->rooms[i].id, id, FC_ROOM_ID_BYTES) == 0) {
+            return &stream->rooms[i];
+        }
+    }
+    return NULL;
+}
+
 static enum err
 take_payload(struct fc_room_stream *stream, const struct fc_room_payload *payload)
 {
     struct arena arena;
     ProtobufCMessage *unpacked = NULL;
+    struct followed_room *room = find_room(stream, payload->topic);
+    if (room == NULL || room->is_over) {
+        return ERR_OK;
+    }
     arena_init(&arena, UNPACKED_MAX_BYTES);
     enum err err = rpc_message_unpack(&fc__chat__v1__event_batch__descriptor,
         bytes_view_of(payload->data, payload->size), &arena, &unpacked, NULL);
     if (err != ERR_OK) {
-        err = fetch(stream);
+        err = fetch(stream, room);
         goto out;
     }
     const Fc__Chat__V1__EventBatch *batch = (const Fc__Chat__V1__EventBatch *)unpacked;
-    for (size_t i = 0; i < batch->n_events && err == ERR_OK; i++) {
-        err = fc_room_inbox_is_closed(&stream->inbox) ? ERR_CANCELLED : take_event(stream, batch->events[i]);
+    for (size_t i = 0; i < batch->n_events && err == ERR_OK && !room->is_over; i++) {
+        err = fc_room_inbox_is_closed(&stream->inbox) ? ERR_CANCELLED : take_event(stream, room, batch->events[i]);
     }
 out:
     arena_deinit(&arena);
@@ -305,8 +435,8 @@ static enum err
 explain_end(struct fc_room_stream *stream, enum err err, enum err end_reason)
 {
     if (err == ERR_UNAVAILABLE) {
-        return err_fail(&stream->cause, err, "the connection for what happens in \"%s\" has ended: %s",
-            stream->room_name, err_sentence(end_reason));
+        return err_fail(&stream->cause, err, "the connection for what happens in \"%s\"%s has ended: %s",
+            stream->rooms[0].name, stream->room_count > 1 ? " and others" : "", err_sentence(end_reason));
     }
     if (err == ERR_TIMEOUT) {
         return err_fail(&stream->cause, err, "the server has said nothing for %d s", SILENCE_MAX_MS / 1000);
@@ -326,7 +456,7 @@ follow(struct fc_room_stream *stream)
         if (err != ERR_OK) {
             return explain_end(stream, err, end_reason);
         }
-        err = payload == NULL ? fetch(stream) : take_payload(stream, payload);
+        err = payload == NULL ? fetch_all(stream) : take_payload(stream, payload);
         free(payload);
     }
     return err;
@@ -352,7 +482,7 @@ live(struct fc_room_stream *stream)
             stream->has_opened = true;
             report_open(stream, ERR_OK);
         }
-        err = stream->last_seq < stream->server_seq ? fetch(stream) : ERR_OK;
+        err = fetch_behind(stream);
     }
     if (err == ERR_OK) {
         set_state(stream, FC_STREAM_LIVE, ERR_OK);
@@ -423,7 +553,10 @@ stream_free(struct fc_room_stream **stream)
     pthread_cond_destroy(&(*stream)->opened);
     pthread_mutex_destroy(&(*stream)->mutex);
     fc_room_inbox_deinit(&(*stream)->inbox);
-    free((*stream)->room);
+    for (size_t i = 0; i < (*stream)->room_count; i++) {
+        free((*stream)->rooms[i].wanted);
+    }
+    free((*stream)->rooms);
     free(*stream);
     *stream = NULL;
 }
@@ -451,6 +584,23 @@ start(struct fc_room_stream *stream, struct err_detail *why)
     return err;
 }
 
+static enum err
+copy_rooms(struct fc_room_stream *stream, const struct fc_room_stream_options *options)
+{
+    stream->rooms = calloc(options->room_count, sizeof(*stream->rooms));
+    if (stream->rooms == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    stream->room_count = options->room_count;
+    for (size_t i = 0; i < options->room_count; i++) {
+        stream->rooms[i].wanted = strdup(options->rooms[i]);
+        if (stream->rooms[i].wanted == NULL) {
+            return ERR_NO_MEMORY;
+        }
+    }
+    return ERR_OK;
+}
+
 enum err
 fc_room_stream_open(struct fc_session *session, const struct fc_room_stream_options *options,
     struct fc_room_stream **out, struct err_detail *why)
@@ -462,10 +612,12 @@ fc_room_stream_open(struct fc_session *session, const struct fc_room_stream_opti
     }
     stream->session = session;
     stream->options = *options;
-    stream->options.room = NULL;
+    stream->options.rooms = NULL;
     stream->backoff.longest_ms = PAUSE_LONGEST_MS;
-    stream->room = strdup(options->room);
-    err = stream->room == NULL ? ERR_NO_MEMORY : start(stream, why);
+    err = copy_rooms(stream, options);
+    if (err == ERR_OK) {
+        err = start(stream, why);
+    }
     if (err != ERR_OK) {
         stream_free(&stream);
         return err;

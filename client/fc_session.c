@@ -1,5 +1,4 @@
-// Accounts from the client's side. The password stays here: the server gets a key derived from it, with parameters that
-// it may choose only within bounds, since it might want a key that is easy to search, or a client without memory.
+// Accounts from the client's side: sign-up, logins and who is logged in.
 #include "client/fc_session.h"
 
 #include <stdio.h>
@@ -8,88 +7,22 @@
 #include <unistd.h>
 
 #include "base/digest.h"
-#include "base/random.h"
 #include "base/text.h"
+#include "client/fc_derive_priv.h"
 
 #include "fc/auth/v1/auth.stub.h"
 
 enum {
-    PASSWORD_MAX_BYTES = 1024,
-    KEY_BYTES = 32,
-    SALT_BYTES = 16,
-
-    // What this client chooses at sign-up: 32 MiB and some 100 ms.
-    KDF_LOG2_N = 15,
-    KDF_R = 8,
-    KDF_P = 1,
-
-    // What it accepts from a server: proto/fc/auth/v1/auth.proto.
-    KDF_SALT_MIN_BYTES = 16,
-    KDF_SALT_MAX_BYTES = 64,
-    KDF_LOG2_N_MIN = 15,
-    KDF_LOG2_N_MAX = 20,
-    KDF_R_MIN = 8,
-    KDF_R_MAX = 32,
-    KDF_P_MIN = 1,
-    KDF_P_MAX = 4,
-
     DEVICE_NAME_BYTES = 65, // with its NUL
 };
-
-static const char key_info[] = "fc/1 auth";
 
 struct fc_session {
     struct rpc_tls_client *tls; // NULL without TLS
     struct rpc_channel *channel;
     struct fc_credential credential;
+    bool has_backup_key;
+    uint8_t backup_key[FC_DERIVED_KEY_BYTES]; // of the password given last
 };
-
-static bool
-is_in_range(uint32_t value, uint32_t min, uint32_t max)
-{
-    return value >= min && value <= max;
-}
-
-static enum err
-check_kdf(const Fc__Auth__V1__KdfParameters *kdf, struct err_detail *why)
-{
-    if (kdf == NULL || kdf->salt.len < KDF_SALT_MIN_BYTES || kdf->salt.len > KDF_SALT_MAX_BYTES ||
-        !is_in_range(kdf->log2_n, KDF_LOG2_N_MIN, KDF_LOG2_N_MAX) || !is_in_range(kdf->r, KDF_R_MIN, KDF_R_MAX) ||
-        !is_in_range(kdf->p, KDF_P_MIN, KDF_P_MAX)) {
-        return err_fail(why, ERR_PROTOCOL,
-            "the server asks for a key derived in a way that is not safe: this is not done, and the password stays "
-            "here");
-    }
-    return ERR_OK;
-}
-
-static enum err
-check_password(struct bytes_view password, struct err_detail *why)
-{
-    if (password.size == 0 || password.size > PASSWORD_MAX_BYTES) {
-        return err_fail(why, ERR_INVALID, "the password has %zu bytes; it must have from 1 to %d", password.size,
-            PASSWORD_MAX_BYTES);
-    }
-    return ERR_OK;
-}
-
-static enum err
-derive_key(struct bytes_view password, const Fc__Auth__V1__KdfParameters *kdf, uint8_t key_out[KEY_BYTES],
-    struct err_detail *why)
-{
-    uint8_t master[KEY_BYTES];
-    enum err err = digest_scrypt(password, bytes_view_of(kdf->salt.data, kdf->salt.len), kdf->log2_n, kdf->r, kdf->p,
-        master, sizeof(master));
-    if (err == ERR_OK) {
-        err = digest_hkdf_sha256(bytes_view_of(master, sizeof(master)), bytes_view_of(NULL, 0),
-            bytes_view_of_text(key_info), key_out, KEY_BYTES);
-    }
-    digest_wipe(master, sizeof(master));
-    if (err != ERR_OK) {
-        return err_fail(why, err, "the key cannot be derived from the password: %s", err_sentence(err));
-    }
-    return ERR_OK;
-}
 
 enum err
 fc_session_open(const struct fc_credential *credential, const struct fc_trust *trust, struct fc_session **out,
@@ -157,6 +90,12 @@ fc_session_token(const struct fc_session *session)
     return session->credential.token;
 }
 
+const char *
+fc_session_user_name(const struct fc_session *session)
+{
+    return session->credential.user_name;
+}
+
 enum err
 fc_session_explain(const struct rpc_unary *call, enum err err, struct err_detail *why)
 {
@@ -166,60 +105,52 @@ fc_session_explain(const struct rpc_unary *call, enum err err, struct err_detail
     return ERR_OK;
 }
 
+const uint8_t *
+fc_derive_backup_key(const struct fc_session *session)
+{
+    return session->has_backup_key ? session->backup_key : NULL;
+}
+
+void
+fc_derive_keep_backup_key(struct fc_session *session, const uint8_t key[FC_DERIVED_KEY_BYTES])
+{
+    memcpy(session->backup_key, key, sizeof(session->backup_key));
+    session->has_backup_key = true;
+}
+
+static enum err
+check_name_and_password(const char *user_name, struct bytes_view password, struct err_detail *why)
+{
+    enum err err = text_check_user_name(user_name, why);
+    return err == ERR_OK ? fc_derive_check_password(password, why) : err;
+}
+
 enum err
 fc_session_sign_up(struct fc_session *session, const char *user_name, struct bytes_view password,
     struct err_detail *why)
 {
-    uint8_t salt[SALT_BYTES];
-    uint8_t key[KEY_BYTES];
+    uint8_t salt[FC_DERIVE_SALT_BYTES];
+    struct fc_derived derived;
     char name[FC_USER_NAME_MAX_BYTES];
-    Fc__Auth__V1__KdfParameters kdf = FC__AUTH__V1__KDF_PARAMETERS__INIT;
+    Fc__Auth__V1__KdfParameters kdf;
     Fc__Auth__V1__SignUpRequest request = FC__AUTH__V1__SIGN_UP_REQUEST__INIT;
     struct rpc_unary call;
-    enum err err = text_check_user_name(user_name, why);
-    if (err == ERR_OK) {
-        err = check_password(password, why);
-    }
+    enum err err = check_name_and_password(user_name, password, why);
     if (err != ERR_OK) {
         return err;
     }
-    random_bytes(salt, sizeof(salt));
-    kdf.salt = (ProtobufCBinaryData){.len = sizeof(salt), .data = salt};
-    kdf.log2_n = KDF_LOG2_N;
-    kdf.r = KDF_R;
-    kdf.p = KDF_P;
-    err = derive_key(password, &kdf, key, why);
+    fc_derive_new_kdf(salt, &kdf);
+    err = fc_derive(password, &kdf, &derived, why);
     if (err == ERR_OK) {
         (void)snprintf(name, sizeof(name), "%s", user_name);
         request.user_name = name;
         request.kdf = &kdf;
-        request.auth_key = (ProtobufCBinaryData){.len = sizeof(key), .data = key};
+        request.auth_key = (ProtobufCBinaryData){.len = sizeof(derived.auth_key), .data = derived.auth_key};
         fc_auth_v1_auth_init(&call, session->channel);
         err = fc_session_explain(&call, fc_auth_v1_auth_sign_up(&call, &request, NULL), why);
         rpc_unary_deinit(&call);
     }
-    digest_wipe(key, sizeof(key));
-    return err;
-}
-
-// Asks how this name's key is derived, and derives it.
-static enum err
-fetch_key(struct fc_session *session, char *user_name, struct bytes_view password, uint8_t key_out[KEY_BYTES],
-    struct err_detail *why)
-{
-    Fc__Auth__V1__GetLoginParametersRequest request = FC__AUTH__V1__GET_LOGIN_PARAMETERS_REQUEST__INIT;
-    struct rpc_unary call;
-    const Fc__Auth__V1__GetLoginParametersResponse *response = NULL;
-    request.user_name = user_name;
-    fc_auth_v1_auth_init(&call, session->channel);
-    enum err err = fc_session_explain(&call, fc_auth_v1_auth_get_login_parameters(&call, &request, &response), why);
-    if (err == ERR_OK) {
-        err = check_kdf(response->kdf, why);
-        if (err == ERR_OK) {
-            err = derive_key(password, response->kdf, key_out, why);
-        }
-    }
-    rpc_unary_deinit(&call);
+    digest_wipe(&derived, sizeof(derived));
     return err;
 }
 
@@ -268,37 +199,57 @@ enum err
 fc_session_log_in(struct fc_session *session, const char *user_name, struct bytes_view password,
     struct fc_credential *credential_out, struct err_detail *why)
 {
-    uint8_t key[KEY_BYTES];
+    struct fc_derived derived;
     char name[FC_USER_NAME_MAX_BYTES];
     char device_name[DEVICE_NAME_BYTES];
     Fc__Auth__V1__LoginRequest request = FC__AUTH__V1__LOGIN_REQUEST__INIT;
     struct rpc_unary call;
     const Fc__Auth__V1__LoginResponse *response = NULL;
-    enum err err = text_check_user_name(user_name, why);
-    if (err == ERR_OK) {
-        err = check_password(password, why);
-    }
+    enum err err = check_name_and_password(user_name, password, why);
     if (err != ERR_OK) {
         return err;
     }
     (void)snprintf(name, sizeof(name), "%s", user_name);
-    err = fetch_key(session, name, password, key, why);
-    if (err == ERR_OK) {
-        write_device_name(device_name);
-        request.user_name = name;
-        request.auth_key = (ProtobufCBinaryData){.len = sizeof(key), .data = key};
-        request.device_name = device_name;
-        fc_auth_v1_auth_init(&call, session->channel);
-        err = fc_session_explain(&call, fc_auth_v1_auth_login(&call, &request, &response), why);
-        if (err == ERR_OK) {
-            err = use_token(session, name, response->token, why);
-        }
-        if (err == ERR_OK) {
-            *credential_out = session->credential;
-        }
-        rpc_unary_deinit(&call);
+    err = fc_derive_fetch(session, name, password, &derived, why);
+    if (err != ERR_OK) {
+        return err;
     }
-    digest_wipe(key, sizeof(key));
+    write_device_name(device_name);
+    request.user_name = name;
+    request.auth_key = (ProtobufCBinaryData){.len = sizeof(derived.auth_key), .data = derived.auth_key};
+    request.device_name = device_name;
+    fc_auth_v1_auth_init(&call, session->channel);
+    err = fc_session_explain(&call, fc_auth_v1_auth_login(&call, &request, &response), why);
+    if (err == ERR_OK) {
+        err = use_token(session, name, response->token, why);
+    }
+    if (err == ERR_OK) {
+        fc_derive_keep_backup_key(session, derived.backup_key);
+        *credential_out = session->credential;
+    }
+    rpc_unary_deinit(&call);
+    digest_wipe(&derived, sizeof(derived));
+    return err;
+}
+
+enum err
+fc_session_prove(struct fc_session *session, struct bytes_view password, struct err_detail *why)
+{
+    struct fc_account account;
+    struct fc_credential before = session->credential;
+    struct fc_credential proof = {0};
+    enum err err = fc_session_who_am_i(session, &account, why);
+    if (err == ERR_OK) {
+        err = fc_session_log_in(session, account.user_name, password, &proof, why);
+    }
+    if (err == ERR_OK) {
+        err = fc_session_log_out(session, why);
+        session->credential = before;
+        enum err restored = rpc_channel_set_token(session->channel, before.token);
+        err = err == ERR_OK ? restored : err;
+    }
+    digest_wipe(&proof, sizeof(proof));
+    digest_wipe(&before, sizeof(before));
     return err;
 }
 
@@ -327,9 +278,12 @@ fc_session_who_am_i(struct fc_session *session, struct fc_account *out, struct e
     enum err err = fc_session_explain(&call, fc_auth_v1_auth_who_am_i(&call, &request, &response), why);
     if (err == ERR_OK) {
         err = text_check_user_name(response->user_name, NULL);
-        if (err == ERR_OK) {
+        if (err == ERR_OK && response->user_id.len != sizeof(out->user_id)) {
+            err = err_fail(why, ERR_PROTOCOL, "the server answered with a user id that is none");
+        } else if (err == ERR_OK) {
             *out = (struct fc_account){.is_admin = response->is_admin,
                 .token_expires_unix_ms = response->token_expires_at_ms};
+            memcpy(out->user_id, response->user_id.data, sizeof(out->user_id));
             (void)snprintf(out->user_name, sizeof(out->user_name), "%s", response->user_name);
         } else {
             err = err_fail(why, ERR_PROTOCOL, "the server answered with a user name that is none");

@@ -50,12 +50,41 @@ enum err fc_session_log_in(struct fc_session *session, const char *user_name, st
 // fc_session_log_out revokes the token on the server.
 enum err fc_session_log_out(struct fc_session *session, struct err_detail *why) ERR_CHECKED;
 
+// fc_session_prove checks the password of the account that is logged in, without a new login that stays.
+// ERR_UNAUTHENTICATED: wrong; ERR_LIMIT: too many attempts.
+enum err fc_session_prove(struct fc_session *session, struct bytes_view password, struct err_detail *why) ERR_CHECKED;
+
+// fc_session_change_password replaces the password; logins go on working. What the server keeps sealed under the old
+// one is sealed anew. ERR_UNAUTHENTICATED: the old one is wrong.
+enum err fc_session_change_password(struct fc_session *session, struct bytes_view old_password,
+    struct bytes_view new_password, struct err_detail *why) ERR_CHECKED;
+
 struct fc_account {
+    uint8_t user_id[16];
     char user_name[FC_USER_NAME_MAX_BYTES];
     bool is_admin;
     int64_t token_expires_unix_ms;
 };
 
 enum err fc_session_who_am_i(struct fc_session *session, struct fc_account *out, struct err_detail *why) ERR_CHECKED;
+
+// fc_session_user_name is that of the credential or of the last login; empty when the token came from FC_TOKEN.
+const char *fc_session_user_name(const struct fc_session *session);
+
+// fc_login is one of the account's logins.
+struct fc_login {
+    uint8_t id[16];
+    const char *device_name; // as the device called itself; borrowed
+    int64_t created_unix_ms;
+    int64_t expires_unix_ms;
+    bool is_current;
+};
+
+// fc_session_each_login calls fn for the account's logins, the newest first, until it returns false.
+enum err fc_session_each_login(struct fc_session *session, bool (*fn)(void *context, const struct fc_login *login),
+    void *context, struct err_detail *why) ERR_CHECKED;
+
+// fc_session_end_login revokes a login of this account. ERR_NOT_FOUND.
+enum err fc_session_end_login(struct fc_session *session, const uint8_t id[16], struct err_detail *why) ERR_CHECKED;
 
 #endif

@@ -14,8 +14,11 @@
 
 enum {
     E2E_DEVICE_NAME_MAX_BYTES = 64,
-    E2E_DEVICES_MAX = 64, // that have not been revoked
+    E2E_DEVICES_MAX = 64,        // that have not been revoked
+    E2E_DEVICES_EVER_MAX = 1024, // with the revoked ones, which are kept
+    E2E_USER_CHANGES_MAX = 64,   // in one entry
     E2E_ENTRY_MAX_BYTES = 1024 * 1024,
+    E2E_USER_ENTRY_MAX_BYTES = 16 * 1024, // as many changes as there may be do not need more
 };
 
 struct e2e_device {
@@ -57,8 +60,8 @@ bool e2e_device_is_active_at(const struct e2e_device *device, uint64_t seq);
 
 // e2e_user_safety_number writes the 60 digits (and a NUL) that two users compare, in 12 groups of 5 with spaces: the
 // same on both sides. Of each user 30 digits: six groups of 5 bytes, each mod 100,000, of the first 30 bytes of
-// SHA-256 applied 5,200 times, first to user_id ‖ identity_key, then each time to the hash before ‖ identity_key; the two halves
-// sorted. After libsignal's fingerprints.
+// SHA-256 applied 5,200 times, first to user_id ‖ identity_key, then each time to the hash before ‖ identity_key; the
+// two halves sorted. After libsignal's fingerprints.
 enum { E2E_SAFETY_NUMBER_BYTES = 72 };
 enum err e2e_user_safety_number(const struct e2e_user *one, const struct e2e_user *other,
     char out[E2E_SAFETY_NUMBER_BYTES]) ERR_CHECKED;

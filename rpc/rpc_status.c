@@ -92,6 +92,8 @@ rpc_code_from_err(enum err code)
     case ERR_UNAVAILABLE:
     case ERR_CLOSED:
     case ERR_UNTRUSTED: // never from a server
+    case ERR_NO_KEY:
+    case ERR_QUEUED:
         return RPC_UNAVAILABLE;
     case ERR_TIMEOUT:
         return RPC_DEADLINE_EXCEEDED;

@@ -55,6 +55,30 @@ static const struct store_migration migrations[] = {
      "    created_ms BIGINT NOT NULL,"
      "    expires_ms BIGINT NOT NULL);"
      "CREATE INDEX auth_sessions_by_expiry ON auth_sessions (expires_ms);"},
+    {"CREATE INDEX auth_sessions_by_user ON auth_sessions (user_id);"
+     "CREATE TABLE auth_chain ("
+     "    user_id BYTEA NOT NULL REFERENCES auth_accounts (user_id),"
+     "    seq BIGINT NOT NULL,"
+     "    body BYTEA NOT NULL,"
+     "    signature BYTEA NOT NULL,"
+     "    PRIMARY KEY (user_id, seq));"
+     "CREATE TABLE auth_recovery ("
+     "    user_id BYTEA PRIMARY KEY REFERENCES auth_accounts (user_id),"
+     "    sealed_recovery_key BYTEA NOT NULL,"
+     "    sealed_identity_key BYTEA NOT NULL);"
+     "CREATE TABLE auth_offers ("
+     "    user_id BYTEA NOT NULL REFERENCES auth_accounts (user_id),"
+     "    device_id BYTEA NOT NULL,"
+     "    device BYTEA NOT NULL,"
+     "    created_ms BIGINT NOT NULL,"
+     "    PRIMARY KEY (user_id, device_id));"
+     "CREATE INDEX auth_offers_by_time ON auth_offers (created_ms);"
+     "CREATE TABLE auth_device_secrets ("
+     "    user_id BYTEA NOT NULL REFERENCES auth_accounts (user_id),"
+     "    device_id BYTEA NOT NULL,"
+     "    enc BYTEA NOT NULL,"
+     "    ciphertext BYTEA NOT NULL,"
+     "    PRIMARY KEY (user_id, device_id));"},
 };
 
 struct secret_job {
@@ -308,6 +332,53 @@ auth_core_find_account(struct store_tx *tx, const char *user_name, struct auth_a
 }
 
 enum err
+auth_core_find_account_by_id(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES],
+    struct auth_account *account_out)
+{
+    struct store_rows *rows = NULL;
+    enum err err = store_query(tx, "SELECT user_id, user_name, is_admin FROM auth_accounts WHERE user_id = $1",
+        STORE_ARGS(store_blob(user_id, AUTH_ID_BYTES)), &rows);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = store_rows_next(rows);
+    if (err == ERR_OK) {
+        err = read_account(rows, account_out);
+    }
+    store_rows_free(&rows);
+    return err;
+}
+
+enum err
+auth_core_count_accounts(struct store_tx *tx, uint64_t *out)
+{
+    struct store_rows *rows = NULL;
+    enum err err = store_query(tx, "SELECT COUNT(*) FROM auth_accounts", STORE_NO_ARGS, &rows);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = store_rows_next(rows);
+    if (err == ERR_OK) {
+        *out = (uint64_t)store_rows_int(rows, 0);
+    }
+    store_rows_free(&rows);
+    return err;
+}
+
+enum err
+auth_core_change_key(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES], const struct auth_kdf *kdf,
+    const struct auth_verifier *verifier)
+{
+    return store_exec(tx,
+        "UPDATE auth_accounts SET kdf_salt = $1, kdf_log2_n = $2, kdf_r = $3, kdf_p = $4, verifier_salt = $5,"
+        " verifier_hash = $6 WHERE user_id = $7",
+        STORE_ARGS(store_blob(kdf->salt, kdf->salt_size), store_int(kdf->log2_n), store_int(kdf->r), store_int(kdf->p),
+            store_blob(verifier->salt, sizeof(verifier->salt)), store_blob(verifier->hash, sizeof(verifier->hash)),
+            store_blob(user_id, AUTH_ID_BYTES)),
+        NULL);
+}
+
+enum err
 auth_core_login_kdf(struct store_tx *tx, const uint8_t secret[AUTH_SECRET_BYTES], const char *user_name,
     struct auth_kdf *out)
 {
@@ -437,4 +508,49 @@ auth_core_remove_session(struct store_tx *tx, const uint8_t session_id[AUTH_ID_B
 {
     return store_exec(tx, "DELETE FROM auth_sessions WHERE session_id = $1",
         STORE_ARGS(store_blob(session_id, AUTH_ID_BYTES)), NULL);
+}
+
+enum err
+auth_core_find_own_session(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES],
+    const uint8_t session_id[AUTH_ID_BYTES])
+{
+    struct store_rows *rows = NULL;
+    enum err err = store_query(tx, "SELECT 1 FROM auth_sessions WHERE session_id = $1 AND user_id = $2",
+        STORE_ARGS(store_blob(session_id, AUTH_ID_BYTES), store_blob(user_id, AUTH_ID_BYTES)), &rows);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = store_rows_next(rows);
+    store_rows_free(&rows);
+    return err;
+}
+
+enum err
+auth_core_each_session(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES], int64_t now_ms,
+    auth_core_session_fn *fn, void *context)
+{
+    struct store_rows *rows = NULL;
+    enum err err = store_query(tx,
+        "SELECT session_id, device_name, created_ms, expires_ms FROM auth_sessions"
+        " WHERE user_id = $1 AND expires_ms > $2 ORDER BY created_ms DESC, session_id LIMIT $3",
+        STORE_ARGS(store_blob(user_id, AUTH_ID_BYTES), store_int(now_ms), store_int(AUTH_SESSIONS_LISTED_MAX)), &rows);
+    while (err == ERR_OK) {
+        struct auth_session_row row = {0};
+        err = store_rows_next(rows);
+        if (err == ERR_NOT_FOUND) {
+            err = ERR_OK;
+            break;
+        }
+        if (err == ERR_OK) {
+            err = read_fixed(rows, 0, row.session_id, sizeof(row.session_id));
+        }
+        if (err == ERR_OK) {
+            (void)snprintf(row.device_name, sizeof(row.device_name), "%s", store_rows_text(rows, 1));
+            row.created_ms = store_rows_int(rows, 2);
+            row.expires_ms = store_rows_int(rows, 3);
+            err = fn(context, &row);
+        }
+    }
+    store_rows_free(&rows);
+    return err;
 }

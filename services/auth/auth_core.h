@@ -24,6 +24,7 @@ enum {
     AUTH_VERIFIER_HASH_BYTES = 32,
     AUTH_TOKEN_TEXT_BYTES = 48, // "fct_", 43 characters, NUL
     AUTH_DEVICE_NAME_MAX_BYTES = 64,
+    AUTH_SESSIONS_LISTED_MAX = 1000,
 };
 
 // auth_kdf is how a client derives auth_key from its password.
@@ -75,6 +76,15 @@ enum err auth_core_check_new_account(struct store_tx *tx, struct bytes_view requ
 enum err auth_core_find_account(struct store_tx *tx, const char *user_name, struct auth_account *account_out,
     struct auth_kdf *kdf_out, struct auth_verifier *verifier_out) ERR_CHECKED;
 
+enum err auth_core_find_account_by_id(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES],
+    struct auth_account *account_out) ERR_CHECKED;
+
+enum err auth_core_count_accounts(struct store_tx *tx, uint64_t *out) ERR_CHECKED;
+
+// auth_core_change_key replaces what a login is checked with.
+enum err auth_core_change_key(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES], const struct auth_kdf *kdf,
+    const struct auth_verifier *verifier) ERR_CHECKED;
+
 // auth_core_login_kdf is what a client that wants to log in is told: the account's parameters, or for a name without an
 // account the default ones and a salt that is always the same for that name.
 enum err auth_core_login_kdf(struct store_tx *tx, const uint8_t secret[AUTH_SECRET_BYTES], const char *user_name,
@@ -101,5 +111,20 @@ enum err auth_core_find_session(struct store_tx *tx, struct bytes_view token, in
 
 // auth_core_remove_session ends a login; one that has ended already is no error.
 enum err auth_core_remove_session(struct store_tx *tx, const uint8_t session_id[AUTH_ID_BYTES]) ERR_CHECKED;
+
+// auth_core_find_own_session: ERR_NOT_FOUND when the user has no such login.
+enum err auth_core_find_own_session(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES],
+    const uint8_t session_id[AUTH_ID_BYTES]) ERR_CHECKED;
+
+// auth_core_each_session tells of the user's logins that have not expired, the newest first, until fn fails.
+struct auth_session_row {
+    uint8_t session_id[AUTH_ID_BYTES];
+    char device_name[AUTH_DEVICE_NAME_MAX_BYTES + 1];
+    int64_t created_ms;
+    int64_t expires_ms;
+};
+typedef enum err auth_core_session_fn(void *context, const struct auth_session_row *row);
+enum err auth_core_each_session(struct store_tx *tx, const uint8_t user_id[AUTH_ID_BYTES], int64_t now_ms,
+    auth_core_session_fn *fn, void *context) ERR_CHECKED;
 
 #endif

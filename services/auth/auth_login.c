@@ -21,21 +21,6 @@ login_fail(struct login_op *op, enum err code, const struct err_detail *why, con
     auth_op_free(&op->op, sizeof(*op));
 }
 
-// Answers and returns true when the name has to wait.
-static bool
-login_is_paused(struct rpc_call *call, struct auth_service *auth, const char *user_name)
-{
-    struct err_detail why = {0};
-    uint32_t pause_ms = auth_attempts_pause_ms(auth->attempts, user_name, clock_monotonic_ms());
-    if (pause_ms == 0) {
-        return false;
-    }
-    enum err err = err_fail(&why, ERR_LIMIT, "too many failed logins as \"%s\": try again in %u s", user_name,
-        (pause_ms + 999) / 1000);
-    rpc_call_fail_detail(call, err, &why, "TOO_MANY_ATTEMPTS", pause_ms);
-    return true;
-}
-
 static enum err
 login_store(struct store_tx *tx, struct store_job *job)
 {
@@ -94,7 +79,7 @@ login_hash(struct work *work)
         return;
     }
     // Asked again: attempts that waited together with this one have been counted meanwhile.
-    if (login_is_paused(op->op.call, auth, user_name)) {
+    if (auth_op_is_paused(auth, op->op.call, user_name)) {
         auth_op_free(&op->op, sizeof(*op));
         return;
     }
@@ -131,7 +116,7 @@ auth_login_handle(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__LoginRequ
             strlen(request->device_name), AUTH_DEVICE_NAME_MAX_BYTES);
         return;
     }
-    if (login_is_paused(call, auth, request->user_name)) {
+    if (auth_op_is_paused(auth, call, request->user_name)) {
         return;
     }
     struct login_op *op = auth_op_new(auth, call, sizeof(*op));

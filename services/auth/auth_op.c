@@ -1,6 +1,8 @@
 // What is between a request and its answer: counted, so that the service can wait for it, and bounded where it is slow.
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -118,6 +120,39 @@ auth_op_check_credentials(struct rpc_call *call, const char *user_name, Protobuf
         rpc_call_fail_detail(call, err, &why, NULL, 0);
     }
     return err == ERR_OK;
+}
+
+bool
+auth_op_check_kdf(struct rpc_call *call, const Fc__Auth__V1__KdfParameters *wire, struct auth_kdf *out)
+{
+    struct err_detail why = {0};
+    if (wire == NULL) {
+        rpc_call_fail(call, ERR_INVALID, "kdf is missing");
+        return false;
+    }
+    struct auth_kdf kdf = {.salt_size = wire->salt.len, .log2_n = wire->log2_n, .r = wire->r, .p = wire->p};
+    enum err err = auth_core_check_kdf(&kdf, &why);
+    if (err != ERR_OK) {
+        rpc_call_fail_detail(call, err, &why, NULL, 0);
+        return false;
+    }
+    memcpy(kdf.salt, wire->salt.data, wire->salt.len);
+    *out = kdf;
+    return true;
+}
+
+bool
+auth_op_is_paused(struct auth_service *auth, struct rpc_call *call, const char *user_name)
+{
+    struct err_detail why = {0};
+    uint32_t pause_ms = auth_attempts_pause_ms(auth->attempts, user_name, clock_monotonic_ms());
+    if (pause_ms == 0) {
+        return false;
+    }
+    enum err err = err_fail(&why, ERR_LIMIT, "too many failed logins as \"%s\": try again in %u s", user_name,
+        (pause_ms + 999) / 1000);
+    rpc_call_fail_detail(call, err, &why, "TOO_MANY_ATTEMPTS", pause_ms);
+    return true;
 }
 
 struct auth_op *

@@ -167,6 +167,9 @@ static const struct rpc_method_rule rules[] = {
     {.method = "Login", .access = RPC_ACCESS_PUBLIC, .max_request_bytes = 1024},
     {.method = "WhoAmI", .access = RPC_ACCESS_TOKEN, .max_request_bytes = 1024},
     {.method = "Logout", .access = RPC_ACCESS_TOKEN, .max_request_bytes = 1024},
+    {.method = "ChangePassword", .access = RPC_ACCESS_TOKEN, .max_request_bytes = 1024, .executes_once = true},
+    {.method = "ListSessions", .access = RPC_ACCESS_TOKEN, .max_request_bytes = 1024},
+    {.method = "RevokeSession", .access = RPC_ACCESS_TOKEN, .max_request_bytes = 1024, .executes_once = true},
 };
 
 const struct rpc_method_rule *
@@ -196,7 +199,11 @@ auth_service_new(const struct auth_service_options *options, struct auth_service
         .login = auth_login_handle,
         .who_am_i = handle_who_am_i,
         .logout = handle_logout,
+        .change_password = auth_password_handle,
+        .list_sessions = auth_sessions_handle_list,
+        .revoke_session = auth_sessions_handle_revoke,
     };
+    auth_keys_init(auth);
     auth->options = *options;
     if (auth->options.token_lifetime_ms == 0) {
         auth->options.token_lifetime_ms = token_lifetime_default_ms;
@@ -207,6 +214,9 @@ auth_service_new(const struct auth_service_options *options, struct auth_service
     enum err err = auth_core_migrate(options->store, auth->secret, why);
     if (err == ERR_OK) {
         err = auth_attempts_new(&auth->attempts);
+    }
+    if (err == ERR_OK) {
+        err = auth_chains_new(&auth->chains);
     }
     if (err == ERR_OK) {
         err = work_pool_new("auth-hash", 1, &auth->hashing);
@@ -232,6 +242,7 @@ auth_service_free(struct auth_service **auth)
     }
     pthread_mutex_unlock(&self->mutex);
     work_pool_free(&self->hashing);
+    auth_chains_free(&self->chains);
     auth_attempts_free(&self->attempts);
     pthread_cond_destroy(&self->idle);
     pthread_mutex_destroy(&self->mutex);

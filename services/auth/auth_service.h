@@ -1,4 +1,4 @@
-// The Auth service: accounts and tokens. fc.auth.v1.Auth
+// The Auth service: accounts and tokens. fc.auth.v1.Auth; people's keys are auth_keys.h.
 #ifndef AUTH_AUTH_SERVICE_H
 #define AUTH_AUTH_SERVICE_H
 
@@ -16,10 +16,14 @@ struct auth_service;
 struct auth_service_options {
     struct store *store;
     bool is_signup_closed;
+    uint64_t max_users;         // accounts that there may be; 0: any number
     uint64_t token_lifetime_ms; // 0: 30 days
     // The token of a session has been revoked: what was cached of it and opened with it must go. On the store's writer
     // thread, before the caller is answered.
     void (*on_revoked)(void *context, const uint8_t session_id[16]);
+    // A device of this user's has been revoked, or all of them by a reset. Inside the transaction that says so, whose
+    // fate an error shares. May be NULL.
+    enum err (*on_device_revoked)(void *context, struct store_tx *tx, const uint8_t user_id[16]);
     void *context;
 };
 

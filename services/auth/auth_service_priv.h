@@ -12,19 +12,23 @@
 #include "base/work_pool.h"
 #include "rpc/rpc_call.h"
 #include "services/auth/auth_attempts.h"
+#include "services/auth/auth_chains.h"
 #include "services/auth/auth_core.h"
 #include "services/auth/auth_service.h"
 #include "services/store/store.h"
 
 #include "fc/auth/v1/auth.pb-c.h"
+#include "fc/auth/v1/keys.pb-c.h"
 
 struct auth_service {
     Fc__Auth__V1__Auth_Service rpc; // first: what the handlers get
+    Fc__Auth__V1__Keys_Service keys_rpc;
 
     // Immutable after new.
     struct auth_service_options options;
     struct work_pool *hashing;
     struct auth_attempts *attempts;
+    struct auth_chains *chains;
     uint8_t secret[AUTH_SECRET_BYTES];
     struct auth_verifier nobody; // what keys for unknown names are compared with; no key matches it
 
@@ -65,6 +69,12 @@ struct auth_op *auth_op_from_job(struct store_job *job);
 // auth_op_fail_internally answers with an error that is the server's own, and logs it.
 void auth_op_fail_internally(struct rpc_call *call, enum err code, const char *what);
 
+// auth_op_check_kdf answers and returns false when what a client wants to derive its key with is out of bounds.
+bool auth_op_check_kdf(struct rpc_call *call, const Fc__Auth__V1__KdfParameters *wire, struct auth_kdf *out);
+
+// auth_op_is_paused answers and returns true when the name has to wait after failed attempts.
+bool auth_op_is_paused(struct auth_service *auth, struct rpc_call *call, const char *user_name);
+
 // auth_op_check_credentials answers and returns false when a request breaks the rules in the .proto.
 bool auth_op_check_credentials(struct rpc_call *call, const char *user_name, ProtobufCBinaryData auth_key);
 
@@ -76,5 +86,20 @@ void auth_sign_up_handle(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__Si
     Fc__Auth__V1__SignUpResponse_Closure answer, void *closure_data);
 void auth_login_handle(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__LoginRequest *request,
     Fc__Auth__V1__LoginResponse_Closure answer, void *closure_data);
+void auth_password_handle(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__ChangePasswordRequest *request,
+    Fc__Auth__V1__ChangePasswordResponse_Closure answer, void *closure_data);
+void auth_sessions_handle_list(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__ListSessionsRequest *request,
+    Fc__Auth__V1__ListSessionsResponse_Closure answer, void *closure_data);
+void auth_sessions_handle_revoke(Fc__Auth__V1__Auth_Service *rpc, const Fc__Auth__V1__RevokeSessionRequest *request,
+    Fc__Auth__V1__RevokeSessionResponse_Closure answer, void *closure_data);
+
+void auth_keys_handle_get_users(Fc__Auth__V1__Keys_Service *rpc, const Fc__Auth__V1__GetUsersRequest *request,
+    Fc__Auth__V1__GetUsersResponse_Closure answer, void *closure_data);
+
+// auth_keys_service is the service that a handler of Keys belongs to.
+struct auth_service *auth_keys_service(Fc__Auth__V1__Keys_Service *rpc);
+
+// auth_keys_init fills keys_rpc.
+void auth_keys_init(struct auth_service *auth);
 
 #endif

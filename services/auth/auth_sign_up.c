@@ -36,6 +36,10 @@ sign_up_end(struct sign_up_op *op, enum err result)
         err_fail(&why, result, "this request_id has made another account already: draw a new one for each call");
         rpc_call_fail_detail(call, result, &why, "REQUEST_ID_REUSED", 0);
         break;
+    case ERR_LIMIT:
+        err_fail(&why, result, "this server has all the accounts that its operator allows: ask them for room");
+        rpc_call_fail_detail(call, result, &why, "TOO_MANY_USERS", 0);
+        break;
     default:
         auth_op_fail_internally(call, result, "the account could not be made");
         break;
@@ -43,10 +47,34 @@ sign_up_end(struct sign_up_op *op, enum err result)
     auth_op_free(&op->op, sizeof(*op));
 }
 
+// How the sign-up would end: ERR_NOT_FOUND when the way is clear. ERR_LIMIT: the server is full.
+static enum err
+sign_up_look(struct store_tx *tx, void *context)
+{
+    struct sign_up_op *op = context;
+    uint64_t max_users = op->op.auth->options.max_users;
+    uint64_t count = 0;
+    enum err err =
+        auth_core_check_new_account(tx, rpc_call_request_id(op->op.call), op->request->user_name, &op->account);
+    if (err != ERR_NOT_FOUND || max_users == 0) {
+        return err;
+    }
+    err = auth_core_count_accounts(tx, &count);
+    if (err == ERR_OK) {
+        return count < max_users ? ERR_NOT_FOUND : ERR_LIMIT;
+    }
+    return err;
+}
+
 static enum err
 sign_up_store(struct store_tx *tx, struct store_job *job)
 {
     struct sign_up_op *op = (struct sign_up_op *)auth_op_from_job(job);
+    // Asked again: others may have signed up meanwhile.
+    enum err err = sign_up_look(tx, op);
+    if (err != ERR_NOT_FOUND) {
+        return err;
+    }
     return auth_core_add_account(tx, rpc_call_request_id(op->op.call), &op->kdf, &op->verifier, clock_unix_ms(),
         &op->account);
 }
@@ -80,35 +108,14 @@ sign_up_hash(struct work *work)
     auth_op_write(&op->op, sign_up_store, sign_up_stored);
 }
 
-static enum err
-sign_up_look(struct store_tx *tx, void *context)
-{
-    struct sign_up_op *op = context;
-    return auth_core_check_new_account(tx, rpc_call_request_id(op->op.call), op->request->user_name, &op->account);
-}
-
 static bool
 sign_up_check(struct rpc_call *call, const Fc__Auth__V1__SignUpRequest *request, struct auth_kdf *kdf_out)
 {
-    struct err_detail why = {0};
-    if (!auth_op_check_credentials(call, request->user_name, request->auth_key)) {
+    struct auth_kdf kdf;
+    if (!auth_op_check_credentials(call, request->user_name, request->auth_key) ||
+        !auth_op_check_kdf(call, request->kdf, &kdf)) {
         return false;
     }
-    if (request->kdf == NULL) {
-        rpc_call_fail(call, ERR_INVALID, "kdf is missing");
-        return false;
-    }
-    struct bytes_view salt = auth_op_view_of(request->kdf->salt);
-    struct auth_kdf kdf = {.salt_size = salt.size,
-        .log2_n = request->kdf->log2_n,
-        .r = request->kdf->r,
-        .p = request->kdf->p};
-    enum err err = auth_core_check_kdf(&kdf, &why);
-    if (err != ERR_OK) {
-        rpc_call_fail_detail(call, err, &why, NULL, 0);
-        return false;
-    }
-    memcpy(kdf.salt, salt.data, salt.size);
     if (rpc_call_request_id(call).size != RPC_REQUEST_ID_BYTES) {
         rpc_call_fail(call, ERR_INVALID, "SignUp needs a request_id of %d random bytes", RPC_REQUEST_ID_BYTES);
         return false;

@@ -1,282 +1,259 @@
-// The methods that change something: each is a store job that answers from its done callback, on the store's writer
-// thread. Messages are published there, in the order of their numbers.
-#include <stdlib.h>
+// The methods that change rooms and their people: each is a store job that answers from its done callback, on the
+// store's writer thread. Those who are no longer members get nothing more of the room before the answer.
 #include <string.h>
 
-#include "services/chat/chat_core.h"
-#include "services/chat/chat_service_priv.h"
+#include "services/chat/chat_blocks.h"
+#include "services/chat/chat_operation.h"
+#include "services/chat/chat_rooms.h"
 #include "services/chat/chat_wire.h"
 
-static struct chat_user
-user_of(const struct rpc_call *call)
-{
-    const struct rpc_identity *identity = rpc_call_identity(call);
-    return (struct chat_user){.id = identity->subject_id, .name = identity->subject_name};
-}
-
-// operation is a call that changes something: its job, what it was asked, and what came of it. The request lives until
-// the answer.
-struct operation {
-    struct store_job job; // first: callbacks get its address
-    struct chat_service *chat;
-    struct rpc_call *call;
-    struct err_detail why;
+struct room_operation {
+    struct chat_operation base; // first
     union {
         const Fc__Chat__V1__CreateRoomRequest *create_room;
         const Fc__Chat__V1__JoinRequest *join;
         const Fc__Chat__V1__LeaveRequest *leave;
-        const Fc__Chat__V1__SendRequest *send;
+        const Fc__Chat__V1__AmendRequest *amend;
     } request;
     union {
         Fc__Chat__V1__CreateRoomResponse_Closure create_room;
         Fc__Chat__V1__JoinResponse_Closure join;
         Fc__Chat__V1__LeaveResponse_Closure leave;
-        Fc__Chat__V1__SendResponse_Closure send;
+        Fc__Chat__V1__AmendResponse_Closure amend;
     } reply;
-    struct chat_room room;
-    struct chat_sent sent;
-    bool is_resend;
+    struct chat_outcome outcome;
 };
 
-// operation_new answers by itself when it returns NULL.
-static struct operation *
-operation_new(Fc__Chat__V1__Chat_Service *service, struct rpc_call *call)
-{
-    struct operation *operation = calloc(1, sizeof(*operation));
-    if (operation == NULL) {
-        rpc_call_fail(call, ERR_NO_MEMORY, "the server is out of memory; try again later");
-        return NULL;
-    }
-    operation->chat = (struct chat_service *)service;
-    operation->call = call;
-    pthread_mutex_lock(&operation->chat->mutex);
-    operation->chat->locked.operations++;
-    pthread_mutex_unlock(&operation->chat->mutex);
-    return operation;
-}
-
-// operation_free is the last thing that an operation does with the service.
 static void
-operation_free(struct operation *operation)
+room_operation_free(struct room_operation *operation)
 {
-    struct chat_service *chat = operation->chat;
-    free(operation);
-    pthread_mutex_lock(&chat->mutex);
-    chat->locked.operations--;
-    if (chat->locked.operations == 0) {
-        pthread_cond_broadcast(&chat->idle);
-    }
-    pthread_mutex_unlock(&chat->mutex);
+    chat_outcome_deinit(&operation->outcome);
+    chat_operation_free(&operation->base);
 }
 
-static void
-operation_start(struct operation *operation, enum err (*run)(struct store_tx *tx, struct store_job *job),
-    void (*done)(struct store_job *job, enum err result))
+// begin is for each run, of which there may be several.
+static struct chat_change
+begin(struct room_operation *operation, struct store_tx *tx)
 {
-    operation->job.run = run;
-    operation->job.done = done;
-    store_write(operation->chat->store, &operation->job);
+    chat_outcome_deinit(&operation->outcome);
+    memset(&operation->base.why, 0, sizeof(operation->base.why));
+    return (struct chat_change){
+        .tx = tx,
+        .user = chat_caller(operation->base.call),
+        .request_id = rpc_call_request_id(operation->base.call),
+        .people = &operation->base.chat->people,
+        .why = &operation->base.why,
+    };
 }
 
-// operation_fail answers and frees if result is an error. Returns whether it did.
+// settle tells those whom it concerns, before the caller is answered. Returns false when it has answered an error. A
+// resend must not end what came after the first one.
 static bool
-operation_fail(struct operation *operation, enum err result)
+settle(struct room_operation *operation, enum err result)
 {
-    if (result == ERR_OK) {
+    const struct chat_outcome *outcome = &operation->outcome;
+    struct chat_fanout *fanout = operation->base.chat->fanout;
+    if (result != ERR_OK) {
+        chat_fail(operation->base.call, result, &operation->base.why);
+        room_operation_free(operation);
         return false;
     }
-    chat_fail(operation->call, result, &operation->why);
-    operation_free(operation);
+    for (size_t i = 0; i < outcome->ended_count; i++) {
+        chat_fanout_end_membership(fanout, outcome->room.id, outcome->ended[i].bytes);
+    }
+    if (outcome->log_seq != 0) {
+        chat_fanout_publish_log(fanout, outcome->room.id, outcome->log_seq);
+    }
     return true;
 }
 
 static enum err
 run_create_room(struct store_tx *tx, struct store_job *job)
 {
-    struct operation *operation = (struct operation *)job;
-    const Fc__Chat__V1__CreateRoomRequest *request = operation->request.create_room;
-    struct chat_user user = user_of(operation->call);
-    memset(&operation->why, 0, sizeof(operation->why));
-    return chat_core_create_room(tx, &user, rpc_call_request_id(operation->call), request->name, &operation->room,
-        &operation->why);
+    struct room_operation *operation = (struct room_operation *)job;
+    struct chat_change change = begin(operation, tx);
+    return chat_rooms_create(&change, operation->request.create_room, &operation->outcome);
 }
 
 static void
 done_create_room(struct store_job *job, enum err result)
 {
-    struct operation *operation = (struct operation *)job;
-    if (operation_fail(operation, result)) {
+    struct room_operation *operation = (struct room_operation *)job;
+    if (!settle(operation, result)) {
         return;
     }
     Fc__Chat__V1__Room room;
     Fc__Chat__V1__CreateRoomResponse response = FC__CHAT__V1__CREATE_ROOM_RESPONSE__INIT;
-    chat_wire_room(&operation->room, &room);
+    chat_wire_room(&operation->outcome.room, &room);
     response.room = &room;
-    operation->reply.create_room(&response, operation->call);
-    operation_free(operation);
+    operation->reply.create_room(&response, operation->base.call);
+    room_operation_free(operation);
 }
 
 void
 chat_changes_create_room(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__CreateRoomRequest *request,
     Fc__Chat__V1__CreateRoomResponse_Closure reply, void *closure_data)
 {
-    struct rpc_call *call = closure_data;
-    if (!request->is_plain) {
-        rpc_call_fail(call, ERR_PRECONDITION,
-            "this server has no encrypted rooms; fc room create --plain makes one whose messages the server can read");
-        return;
+    struct room_operation *operation =
+        chat_operation_new((struct chat_service *)service, closure_data, sizeof(struct room_operation));
+    if (operation != NULL) {
+        operation->request.create_room = request;
+        operation->reply.create_room = reply;
+        chat_operation_start(&operation->base, run_create_room, done_create_room);
     }
-    struct operation *operation = operation_new(service, call);
-    if (operation == NULL) {
-        return;
-    }
-    operation->request.create_room = request;
-    operation->reply.create_room = reply;
-    operation_start(operation, run_create_room, done_create_room);
 }
 
 static enum err
 run_join(struct store_tx *tx, struct store_job *job)
 {
-    struct operation *operation = (struct operation *)job;
-    struct chat_user user = user_of(operation->call);
-    memset(&operation->why, 0, sizeof(operation->why));
-    return chat_core_join(tx, &user, rpc_call_request_id(operation->call), operation->request.join->room,
-        &operation->room, &operation->why);
+    struct room_operation *operation = (struct room_operation *)job;
+    struct chat_change change = begin(operation, tx);
+    return chat_rooms_join(&change, operation->request.join, &operation->outcome);
 }
 
 static void
 done_join(struct store_job *job, enum err result)
 {
-    struct operation *operation = (struct operation *)job;
-    if (operation_fail(operation, result)) {
+    struct room_operation *operation = (struct room_operation *)job;
+    if (!settle(operation, result)) {
         return;
     }
     Fc__Chat__V1__Room room;
     Fc__Chat__V1__JoinResponse response = FC__CHAT__V1__JOIN_RESPONSE__INIT;
-    chat_wire_room(&operation->room, &room);
+    chat_wire_room(&operation->outcome.room, &room);
     response.room = &room;
-    operation->reply.join(&response, operation->call);
-    operation_free(operation);
+    operation->reply.join(&response, operation->base.call);
+    room_operation_free(operation);
 }
 
 void
 chat_changes_join(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__JoinRequest *request,
     Fc__Chat__V1__JoinResponse_Closure reply, void *closure_data)
 {
-    struct operation *operation = operation_new(service, closure_data);
-    if (operation == NULL) {
-        return;
+    struct room_operation *operation =
+        chat_operation_new((struct chat_service *)service, closure_data, sizeof(struct room_operation));
+    if (operation != NULL) {
+        operation->request.join = request;
+        operation->reply.join = reply;
+        chat_operation_start(&operation->base, run_join, done_join);
     }
-    operation->request.join = request;
-    operation->reply.join = reply;
-    operation_start(operation, run_join, done_join);
 }
 
 static enum err
 run_leave(struct store_tx *tx, struct store_job *job)
 {
-    struct operation *operation = (struct operation *)job;
-    struct chat_user user = user_of(operation->call);
-    memset(&operation->why, 0, sizeof(operation->why));
-    return chat_core_leave(tx, &user, rpc_call_request_id(operation->call), operation->request.leave->room,
-        operation->room.id, &operation->is_resend, &operation->why);
+    struct room_operation *operation = (struct room_operation *)job;
+    struct chat_change change = begin(operation, tx);
+    return chat_rooms_leave(&change, operation->request.leave, &operation->outcome);
 }
 
 static void
 done_leave(struct store_job *job, enum err result)
 {
-    struct operation *operation = (struct operation *)job;
-    if (operation_fail(operation, result)) {
+    struct room_operation *operation = (struct room_operation *)job;
+    if (!settle(operation, result)) {
         return;
     }
-    // A resend must not end what a join after the first one has begun.
-    if (!operation->is_resend) {
-        chat_fanout_end_membership(operation->chat->fanout, operation->room.id,
-            rpc_call_identity(operation->call)->subject_id);
-    }
     Fc__Chat__V1__LeaveResponse response = FC__CHAT__V1__LEAVE_RESPONSE__INIT;
-    operation->reply.leave(&response, operation->call);
-    operation_free(operation);
+    operation->reply.leave(&response, operation->base.call);
+    room_operation_free(operation);
 }
 
 void
 chat_changes_leave(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__LeaveRequest *request,
     Fc__Chat__V1__LeaveResponse_Closure reply, void *closure_data)
 {
-    struct operation *operation = operation_new(service, closure_data);
-    if (operation == NULL) {
-        return;
+    struct room_operation *operation =
+        chat_operation_new((struct chat_service *)service, closure_data, sizeof(struct room_operation));
+    if (operation != NULL) {
+        operation->request.leave = request;
+        operation->reply.leave = reply;
+        chat_operation_start(&operation->base, run_leave, done_leave);
     }
-    operation->request.leave = request;
-    operation->reply.leave = reply;
-    operation_start(operation, run_leave, done_leave);
 }
 
 static enum err
-run_send(struct store_tx *tx, struct store_job *job)
+run_amend(struct store_tx *tx, struct store_job *job)
 {
-    struct operation *operation = (struct operation *)job;
-    const Fc__Chat__V1__SendRequest *request = operation->request.send;
-    const struct chat_outgoing outgoing = {
-        .sender = user_of(operation->call),
-        .request_id = rpc_call_request_id(operation->call),
-        .room = request->room,
-        .text = request->text,
-        .has_file = request->file != NULL,
-        .file_id = request->file == NULL ? (struct bytes_view){0}
-                                         : bytes_view_of(request->file->file_id.data, request->file->file_id.len),
-        .find_file = operation->chat->find_shared_file,
-        .find_file_context = operation->chat->find_shared_file_context,
-    };
-    memset(&operation->why, 0, sizeof(operation->why));
-    return chat_messages_send(tx, &outgoing, &operation->sent, &operation->why);
+    struct room_operation *operation = (struct room_operation *)job;
+    struct chat_change change = begin(operation, tx);
+    return chat_rooms_amend(&change, operation->request.amend, &operation->outcome);
 }
 
 static void
-publish(const struct operation *operation)
+done_amend(struct store_job *job, enum err result)
 {
-    const Fc__Chat__V1__SendRequest *request = operation->request.send;
-    const struct chat_sent *sent = &operation->sent;
-    const struct chat_message message = {
-        .room_id = sent->room_id,
-        .seq = sent->seq,
-        .id = rpc_call_request_id(operation->call).data,
-        .sender = rpc_call_identity(operation->call)->subject_name,
-        .text = request->text,
-        .sent_at_ms = sent->sent_at_ms,
-        .file = request->file == NULL ? NULL : &sent->file,
-    };
-    chat_fanout_publish(operation->chat->fanout, &message);
-}
-
-static void
-done_send(struct store_job *job, enum err result)
-{
-    struct operation *operation = (struct operation *)job;
-    if (operation_fail(operation, result)) {
+    struct room_operation *operation = (struct room_operation *)job;
+    if (!settle(operation, result)) {
         return;
     }
-    if (!operation->sent.is_resend) {
-        publish(operation); // before the answer, which ends the request's life
-    }
-    Fc__Chat__V1__SendResponse response = FC__CHAT__V1__SEND_RESPONSE__INIT;
-    response.room_id = (ProtobufCBinaryData){.len = CHAT_ID_BYTES, .data = operation->sent.room_id};
-    response.seq = operation->sent.seq;
-    response.sent_at_ms = operation->sent.sent_at_ms;
-    operation->reply.send(&response, operation->call);
-    operation_free(operation);
+    Fc__Chat__V1__Room room;
+    Fc__Chat__V1__AmendResponse response = FC__CHAT__V1__AMEND_RESPONSE__INIT;
+    chat_wire_room(&operation->outcome.room, &room);
+    response.room = &room;
+    operation->reply.amend(&response, operation->base.call);
+    room_operation_free(operation);
 }
 
 void
-chat_changes_send(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SendRequest *request,
-    Fc__Chat__V1__SendResponse_Closure reply, void *closure_data)
+chat_changes_amend(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__AmendRequest *request,
+    Fc__Chat__V1__AmendResponse_Closure reply, void *closure_data)
 {
-    struct operation *operation = operation_new(service, closure_data);
-    if (operation == NULL) {
+    struct room_operation *operation =
+        chat_operation_new((struct chat_service *)service, closure_data, sizeof(struct room_operation));
+    if (operation != NULL) {
+        operation->request.amend = request;
+        operation->reply.amend = reply;
+        chat_operation_start(&operation->base, run_amend, done_amend);
+    }
+}
+
+// --- Block
+// ------------------------------------------------------------------------------------------------------------
+
+struct block_operation {
+    struct chat_operation base; // first
+    const Fc__Chat__V1__BlockRequest *request;
+    Fc__Chat__V1__BlockResponse_Closure reply;
+};
+
+static enum err
+run_block(struct store_tx *tx, struct store_job *job)
+{
+    struct block_operation *operation = (struct block_operation *)job;
+    const Fc__Chat__V1__BlockRequest *request = operation->request;
+    uint8_t blocked_id[CHAT_ID_BYTES];
+    memset(&operation->base.why, 0, sizeof(operation->base.why));
+    enum err err =
+        chat_people_find_id(&operation->base.chat->people, tx, request->user_name, blocked_id, &operation->base.why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    return chat_blocks_set(tx, rpc_call_identity(operation->base.call)->subject_id,
+        &(struct chat_user){.id = blocked_id, .name = request->user_name}, !request->is_unblock, &operation->base.why);
+}
+
+static void
+done_block(struct store_job *job, enum err result)
+{
+    struct block_operation *operation = (struct block_operation *)job;
+    if (chat_operation_fail(&operation->base, result)) {
         return;
     }
-    operation->request.send = request;
-    operation->reply.send = reply;
-    operation_start(operation, run_send, done_send);
+    Fc__Chat__V1__BlockResponse response = FC__CHAT__V1__BLOCK_RESPONSE__INIT;
+    operation->reply(&response, operation->base.call);
+    chat_operation_free(&operation->base);
+}
+
+void
+chat_changes_block(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__BlockRequest *request,
+    Fc__Chat__V1__BlockResponse_Closure reply, void *closure_data)
+{
+    struct block_operation *operation =
+        chat_operation_new((struct chat_service *)service, closure_data, sizeof(struct block_operation));
+    if (operation != NULL) {
+        operation->request = request;
+        operation->reply = reply;
+        chat_operation_start(&operation->base, run_block, done_block);
+    }
 }

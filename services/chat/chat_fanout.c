@@ -11,71 +11,19 @@
 #include "services/chat/chat_fanout.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
-
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "rpc/rpc_feed_group.h"
-#include "services/chat/chat_wire.h"
+#include "services/chat/chat_fanout_priv.h"
 
 static_assert((int)RPC_TOPIC_BYTES == (int)CHAT_ID_BYTES, "a room's id is its topic");
 
-struct watch {
-    LIST_ENTRY(watch) in_room;
-    struct rpc_feed_member member; // of the room's group
-    struct watched_room *room;     // NULL: ended
-    struct chat_subscription *subscription;
-};
-
-struct watched_room {
-    uint8_t room_id[CHAT_ID_BYTES];
-    uint64_t head_seq;
-    LIST_HEAD(, watch) watches;
-    struct rpc_feed_group *group;
-    UT_hash_handle hh;
-};
-
-struct chat_subscription {
-    // Immutable after open.
-    struct chat_fanout *fanout;
-    uint8_t user_id[CHAT_ID_BYTES];
-    uint8_t session_id[CHAT_ID_BYTES];
-    int64_t expires_unix_ms; // the session
-
-    // Under the fanout's lock.
-    struct rpc_feed *feed; // set once, while open holds a reference
-    LIST_ENTRY(chat_subscription) in_fanout;
-    unsigned references;
-    bool is_closing; // rpc_feed_close has been called or is about to be
-    bool is_closed;  // on_closed has been called
-    size_t watch_count;
-    struct watch watches[];
-};
-
-struct chat_fanout {
-    // Immutable after new.
-    struct rpc_server *server;
-    uint64_t heartbeat_ms;
-
-    struct timer heartbeat;
-    pthread_mutex_t mutex;
-    struct {
-        struct watched_room *rooms; // hash table
-        LIST_HEAD(, chat_subscription) subscriptions;
-        struct bytes scratch; // for encoding
-        bool is_stopping;
-    } locked;
-};
-
-static struct watched_room *
-find_room_locked(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES])
+struct watched_room *
+chat_fanout_find_locked(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES])
 {
     struct watched_room *room = NULL;
     HASH_FIND(hh, fanout->locked.rooms, room_id, CHAT_ID_BYTES, room);
@@ -85,7 +33,7 @@ find_room_locked(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES
 static struct watched_room *
 find_or_add_room_locked(struct chat_fanout *fanout, const struct chat_room *from)
 {
-    struct watched_room *room = find_room_locked(fanout, from->id);
+    struct watched_room *room = chat_fanout_find_locked(fanout, from->id);
     if (room != NULL) {
         return room;
     }
@@ -95,6 +43,7 @@ find_or_add_room_locked(struct chat_fanout *fanout, const struct chat_room *from
     }
     memcpy(room->room_id, from->id, sizeof(room->room_id));
     room->head_seq = from->head_seq;
+    room->log_seq = from->log_seq;
     LIST_INIT(&room->watches);
     if (rpc_feed_group_new(fanout->server, room->room_id, &room->group) != ERR_OK) {
         free(room);
@@ -124,6 +73,8 @@ remove_watch_locked(struct chat_fanout *fanout, struct watch *watch)
         HASH_DEL(fanout->locked.rooms, room);
         rpc_feed_group_free(&room->group);
         free(room);
+    } else if (watch->subscription->is_shown && !fanout->locked.is_stopping) {
+        chat_events_presence_locked(fanout, room, watch->subscription, false);
     }
 }
 
@@ -199,6 +150,24 @@ chat_subscription_close(struct chat_subscription *subscription)
     }
 }
 
+bool
+chat_subscription_show(struct chat_subscription *subscription, uint64_t presence_version)
+{
+    struct chat_fanout *fanout = subscription->fanout;
+    pthread_mutex_lock(&fanout->mutex);
+    bool is_current = presence_version == fanout->locked.presence_version;
+    if (is_current && !subscription->is_closing && !subscription->is_closed) {
+        subscription->is_shown = true;
+        for (size_t i = 0; i < subscription->watch_count; i++) {
+            if (subscription->watches[i].room != NULL) {
+                chat_events_presence_locked(fanout, subscription->watches[i].room, subscription, true);
+            }
+        }
+    }
+    pthread_mutex_unlock(&fanout->mutex);
+    return is_current;
+}
+
 const char *
 chat_subscription_ticket(const struct chat_subscription *subscription)
 {
@@ -251,6 +220,7 @@ chat_fanout_open(struct chat_fanout *fanout, const struct rpc_identity *owner, c
     }
     subscription->fanout = fanout;
     memcpy(subscription->user_id, owner->subject_id, sizeof(subscription->user_id));
+    snprintf(subscription->user_name, sizeof(subscription->user_name), "%s", owner->subject_name);
     memcpy(subscription->session_id, owner->session_id, sizeof(subscription->session_id));
     subscription->expires_unix_ms = owner->expires_unix_ms;
     enum err err = register_subscription(subscription, why);
@@ -286,71 +256,6 @@ chat_fanout_open(struct chat_fanout *fanout, const struct rpc_identity *owner, c
 }
 
 static void
-raise_head(struct watched_room *room, uint64_t head_seq)
-{
-    if (head_seq > room->head_seq) {
-        room->head_seq = head_seq;
-    }
-}
-
-void
-chat_fanout_note_head(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES], uint64_t head_seq)
-{
-    pthread_mutex_lock(&fanout->mutex);
-    struct watched_room *room = find_room_locked(fanout, room_id);
-    if (room != NULL) {
-        raise_head(room, head_seq);
-    }
-    pthread_mutex_unlock(&fanout->mutex);
-}
-
-static void
-warn_dropped(void)
-{
-    log_warn("CHAT-EVENT-DROPPED", NULL, "out of memory: an event was not published; its receivers fetch it later");
-}
-
-// encode_locked encodes an event into the scratch buffer. Without memory an event is left out: the next heartbeat tells
-// its receivers to fetch it.
-static bool
-encode_locked(struct chat_fanout *fanout, Fc__Chat__V1__Event *event)
-{
-    bytes_clear(&fanout->locked.scratch);
-    if (chat_wire_append_event(&fanout->locked.scratch, event) != ERR_OK) {
-        warn_dropped();
-        return false;
-    }
-    return true;
-}
-
-static void
-push_to_room_locked(struct chat_fanout *fanout, struct watched_room *room, Fc__Chat__V1__Event *event)
-{
-    if (encode_locked(fanout, event) &&
-        rpc_feed_group_push(room->group, bytes_as_view(&fanout->locked.scratch)) != ERR_OK) {
-        warn_dropped();
-    }
-}
-
-void
-chat_fanout_publish(struct chat_fanout *fanout, const struct chat_message *message)
-{
-    Fc__Chat__V1__Message encoded;
-    Fc__Chat__V1__FileAnnouncement file;
-    Fc__Chat__V1__Event event = FC__CHAT__V1__EVENT__INIT;
-    pthread_mutex_lock(&fanout->mutex);
-    struct watched_room *room = find_room_locked(fanout, message->room_id);
-    if (room != NULL) {
-        raise_head(room, message->seq);
-        chat_wire_message(message, &encoded, &file);
-        event.kind_case = FC__CHAT__V1__EVENT__KIND_MESSAGE;
-        event.message = &encoded;
-        push_to_room_locked(fanout, room, &event);
-    }
-    pthread_mutex_unlock(&fanout->mutex);
-}
-
-static void
 end_watch_locked(struct chat_fanout *fanout, struct watch *watch, const uint8_t room_id[CHAT_ID_BYTES])
 {
     struct rpc_feed *feed = watch->subscription->feed;
@@ -360,7 +265,7 @@ end_watch_locked(struct chat_fanout *fanout, struct watch *watch, const uint8_t 
     event.membership_ended = &ended;
     remove_watch_locked(fanout, watch);
     rpc_feed_drop_topic(feed, room_id);
-    if (encode_locked(fanout, &event)) {
+    if (chat_events_encode_locked(fanout, &event)) {
         rpc_feed_push(feed, room_id, bytes_as_view(&fanout->locked.scratch));
     }
 }
@@ -370,7 +275,7 @@ chat_fanout_end_membership(struct chat_fanout *fanout, const uint8_t room_id[CHA
     const uint8_t user_id[CHAT_ID_BYTES])
 {
     pthread_mutex_lock(&fanout->mutex);
-    struct watched_room *room = find_room_locked(fanout, room_id);
+    struct watched_room *room = chat_fanout_find_locked(fanout, room_id);
     struct watch *watch = room == NULL ? NULL : LIST_FIRST(&room->watches);
     while (watch != NULL) {
         // Removing the last watch frees the room, so the next one is taken first.
@@ -446,12 +351,7 @@ on_heartbeat(struct timer *timer)
     struct watched_room *next;
     HASH_ITER(hh, fanout->locked.rooms, room, next)
     {
-        Fc__Chat__V1__Heartbeat heartbeat = FC__CHAT__V1__HEARTBEAT__INIT;
-        Fc__Chat__V1__Event event = FC__CHAT__V1__EVENT__INIT;
-        heartbeat.head_seq = room->head_seq;
-        event.kind_case = FC__CHAT__V1__EVENT__KIND_HEARTBEAT;
-        event.heartbeat = &heartbeat;
-        push_to_room_locked(fanout, room, &event);
+        chat_events_heartbeat_locked(fanout, room);
     }
     if (!fanout->locked.is_stopping &&
         timer_start(rpc_server_timers(fanout->server), &fanout->heartbeat, fanout->heartbeat_ms) != ERR_OK) {

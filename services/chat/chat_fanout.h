@@ -5,6 +5,7 @@
 #ifndef CHAT_CHAT_FANOUT_H
 #define CHAT_CHAT_FANOUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,11 +39,35 @@ const char *chat_subscription_ticket(const struct chat_subscription *subscriptio
 void chat_subscription_close(struct chat_subscription *subscription);
 void chat_subscription_release(struct chat_subscription *subscription);
 
-// chat_fanout_note_head tells of a room's newest message, for its heartbeats.
-void chat_fanout_note_head(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES], uint64_t head_seq);
+// chat_subscription_show lets others see that the user is there, as long as the subscription lasts. False, and nothing
+// is shown: somebody has changed their setting since chat_fanout_presence_version, so the caller reads it again.
+bool chat_subscription_show(struct chat_subscription *subscription, uint64_t presence_version) ERR_CHECKED;
+uint64_t chat_fanout_presence_version(struct chat_fanout *fanout);
 
-// chat_fanout_publish pushes a message to all who watch its room.
+// chat_fanout_note_heads tells of a room's newest message and log entry, for its heartbeats.
+void chat_fanout_note_heads(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES], uint64_t head_seq,
+    uint64_t log_seq);
+
+// chat_fanout_publish pushes a message to all who watch its room, chat_fanout_publish_log that the room's log has
+// grown.
 void chat_fanout_publish(struct chat_fanout *fanout, const struct chat_message *message);
+void chat_fanout_publish_log(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES], uint64_t log_seq);
+
+// chat_fanout_publish_typing tells the others that a user, who is a member, is writing; at most once a second.
+void chat_fanout_publish_typing(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES],
+    const struct chat_user *user);
+
+// chat_fanout_publish_read tells the user's own subscriptions how far the user has read.
+void chat_fanout_publish_read(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES],
+    const uint8_t user_id[CHAT_ID_BYTES], uint64_t read_seq);
+
+// chat_fanout_set_shown changes whether others see the user, in the subscriptions that are open now.
+void chat_fanout_set_shown(struct chat_fanout *fanout, const uint8_t user_id[CHAT_ID_BYTES], bool is_shown);
+
+// chat_fanout_present makes an array of the names of those who watch a room and are shown, by name and each once. One
+// free gives it back. ERR_NO_MEMORY.
+enum err chat_fanout_present(struct chat_fanout *fanout, const uint8_t room_id[CHAT_ID_BYTES], char ***names_out,
+    size_t *count_out) ERR_CHECKED;
 
 // chat_fanout_end_membership ends delivery of a room to a user: when it returns nothing more of it begins to leave but
 // the event that says so.

@@ -1,4 +1,4 @@
-// The decisions of the Chat service about messages: appending them once, and reading them back. As chat_core.h.
+// The decisions of the Chat service about messages: appending them once (reading them: chat_history.h). As chat_core.h.
 #ifndef CHAT_CHAT_MESSAGES_H
 #define CHAT_CHAT_MESSAGES_H
 
@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/arena.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/text.h"
@@ -15,17 +14,37 @@
 
 enum {
     CHAT_TEXT_MAX_BYTES = 65536,
-    CHAT_HISTORY_DEFAULT = 100,
-    CHAT_HISTORY_MAX = 1000,
-    CHAT_HISTORY_MAX_BYTES = 1024 * 1024, // of one page; a single message is always returned
+    CHAT_REACTION_MAX_BYTES = 32,
+    CHAT_THREAD_MAX_BYTES = 64, // Message.topic
+    CHAT_MENTIONS_MAX = 64,
+    CHAT_MIME_TYPE_MAX_BYTES = 127,
+    CHAT_PREVIEW_MAX_BYTES = 16 * 1024,
+    CHAT_SEALED_MAX_BYTES = 70000,
+    CHAT_HASH_BYTES = 32,
 };
 
-// chat_file is a file as a message announces it.
+#define CHAT_MENTION_EVERYBODY "@room"
+
+// The numbers are those of fc.chat.v1.MessageType, and stand in the database.
+enum chat_message_type {
+    CHAT_MESSAGE_TEXT = 0,
+    CHAT_MESSAGE_EMOTE = 1,
+    CHAT_MESSAGE_EDIT = 2,
+    CHAT_MESSAGE_DELETE = 3,
+    CHAT_MESSAGE_REACTION = 4,
+    CHAT_MESSAGE_UNREACTION = 5,
+};
+
+// chat_file is a file as a message announces it. Its preview borrows.
 struct chat_file {
     uint8_t file_id[CHAT_ID_BYTES];
     char name[TEXT_FILE_NAME_MAX_BYTES + 1];
     uint64_t size_bytes;
     uint8_t md5[16];
+    char mime_type[CHAT_MIME_TYPE_MAX_BYTES + 1]; // empty: unknown
+    uint32_t width_px;                            // 0: unknown
+    uint32_t height_px;
+    struct bytes_view preview; // empty: none
 };
 
 // chat_message borrows everything it points to.
@@ -33,25 +52,62 @@ struct chat_message {
     const uint8_t *room_id;
     uint64_t seq;
     const uint8_t *id; // the request id that sent it
+    const uint8_t *sender_id;
     const char *sender;
-    const char *text;
     int64_t sent_at_ms;
+    enum chat_message_type type;
+    const char *text;
     const struct chat_file *file; // NULL: announces none
+    uint64_t target_seq;          // 0: none
+    uint64_t reply_to_seq;        // 0: none
+    const char *const *mentions;
+    size_t mention_count;
+    const char *topic;
+    int64_t edited_at_ms; // 0: never
+    bool is_deleted;
+
+    // Of encrypted rooms; empty in plain ones.
+    struct bytes_view sealed;      // empty after a deletion
+    struct bytes_view sealed_hash; // what it was; empty before
+    struct bytes_view chain;
 };
 
 // chat_find_file_fn says what is known of a file that is shared with a room. ERR_NOT_FOUND: it is not.
 typedef enum err chat_find_file_fn(void *context, struct store_tx *tx, const uint8_t room_id[CHAT_ID_BYTES],
     const uint8_t file_id[CHAT_ID_BYTES], struct chat_file *file_out);
 
+// chat_outgoing_file is the announcement of a file, as the sender made it. It borrows.
+struct chat_outgoing_file {
+    struct bytes_view file_id;
+    const char *mime_type;
+    uint32_t width_px;
+    uint32_t height_px;
+    struct bytes_view preview;
+};
+
+// chat_outgoing_sealed is what the header of a sealed message says, after it has been checked (chat_sealed.h).
+struct chat_outgoing_sealed {
+    struct bytes_view sealed; // all of it
+    uint64_t epoch;
+    uint64_t target_seq;       // of a deletion, else 0
+    struct bytes_view file_id; // of the file that it announces; empty: none
+};
+
 // chat_outgoing is a message to be appended; it borrows.
 struct chat_outgoing {
     struct chat_user sender;
     struct bytes_view request_id;
     const char *room;
+    enum chat_message_type type;
     const char *text;
-    bool has_file;
-    struct bytes_view file_id;
-    chat_find_file_fn *find_file;
+    const struct chat_outgoing_file *file; // NULL: none
+    uint64_t target_seq;
+    uint64_t reply_to_seq;
+    const char *const *mentions;
+    size_t mention_count;
+    const char *topic;                         // NULL: none
+    const struct chat_outgoing_sealed *sealed; // NULL: for a plain room. Else nothing but the room counts.
+    chat_find_file_fn *find_file;              // NULL: no file can be announced
     void *find_file_context;
 };
 
@@ -60,28 +116,29 @@ struct chat_sent {
     uint8_t room_id[CHAT_ID_BYTES];
     uint64_t seq;
     int64_t sent_at_ms;
-    bool is_resend; // it had been appended before: not to be published again
+    bool is_resend;      // it had been appended before: not to be published again
+    bool is_epoch_stale; // why it was refused with ERR_CONFLICT
     struct chat_file file;
+    uint8_t chain[CHAT_HASH_BYTES]; // of encrypted rooms
 };
 
-// chat_messages_send appends a message and gives it the room's next number. The request_id becomes its id, unique
-// within the room: a resend by the same sender gets the first answer, even after the sender has left. ERR_INVALID: no
-// request id, empty or too long. ERR_DENIED: not a member. ERR_CONFLICT: somebody else's request id.
+// chat_messages_check says what is wrong with a message for a plain room, as far as that can be said without looking at
+// the room. ERR_INVALID.
+enum err chat_messages_check(const struct chat_outgoing *outgoing, struct err_detail *why) ERR_CHECKED;
+
+// chat_messages_send appends a message and gives it the room's next number; an edit or deletion is applied to the
+// message that it names. The request_id becomes its id, unique within the room: a resend by the same sender gets the
+// first answer, even after the sender has left.
+// ERR_INVALID: chat_messages_check. ERR_DENIED: not a member; somebody else's message; blocked. ERR_NOT_FOUND: no such
+// target or file. ERR_EXISTS: the reaction is there already. ERR_PRECONDITION: archived; the target cannot be changed
+// like that. ERR_CONFLICT: somebody else's request id; is_epoch_stale.
 enum err chat_messages_send(struct store_tx *tx, const struct chat_outgoing *outgoing, struct chat_sent *out,
     struct err_detail *why) ERR_CHECKED;
 
-// chat_history is one page of messages, oldest first. The messages live in the arena. All zero is an empty one.
-struct chat_history {
-    struct chat_room room; // as it was when the page was read
-    struct chat_message *messages;
-    size_t count;
-    struct arena arena;
-};
-
-// chat_messages_history reads up to limit messages (0: CHAT_HISTORY_DEFAULT) after after_seq, or with newest set the
-// last ones. The caller deinits `out` also after a failure. ERR_DENIED: not a member. ERR_INVALID: limit too large.
-enum err chat_messages_history(struct store_tx *tx, const uint8_t user_id[CHAT_ID_BYTES], const char *room,
-    uint64_t after_seq, uint32_t limit, bool newest, struct chat_history *out, struct err_detail *why) ERR_CHECKED;
-void chat_history_deinit(struct chat_history *history);
+// chat_messages_find_room finds the room that a message is for, and what this request id appended to it before: then
+// out->is_resend is set, and room_out is not if the sender may no longer see the room. ERR_NOT_FOUND: no such room.
+// ERR_CONFLICT: somebody else's request id.
+enum err chat_messages_find_room(struct store_tx *tx, const struct chat_user *sender, struct bytes_view request_id,
+    const char *room, struct chat_room *room_out, struct chat_sent *out, struct err_detail *why) ERR_CHECKED;
 
 #endif

@@ -1,8 +1,4 @@
-// The adapter between fc.chat.v1.Chat and the core: the methods that only read, which run on the server's worker
-// threads, and the service's lifecycle. Those that change something are in chat_changes.c.
-//
-// A Subscribe watches first and reads afterwards, so that each message is either below the head_seq of its answer or
-// delivered, and a membership that ends meanwhile is noticed by one of the two.
+// The Chat service: its table of methods, which have files of their own, and its lifecycle.
 #include "services/chat/chat_service.h"
 
 #include <stdlib.h>
@@ -10,18 +6,8 @@
 
 #include "base/log.h"
 #include "services/chat/chat_core.h"
+#include "services/chat/chat_log.h"
 #include "services/chat/chat_service_priv.h"
-#include "services/chat/chat_wire.h"
-
-enum {
-    SUBSCRIBE_ROOMS_MAX = 1000,
-};
-
-static struct chat_service *
-chat_of(Fc__Chat__V1__Chat_Service *service)
-{
-    return (struct chat_service *)service;
-}
 
 void
 chat_fail(struct rpc_call *call, enum err code, const struct err_detail *why)
@@ -37,231 +23,31 @@ chat_fail(struct rpc_call *call, enum err code, const struct err_detail *why)
     rpc_call_fail_detail(call, code, why, NULL, 0);
 }
 
-struct list_query {
-    const uint8_t *user_id;
-    const char *after_name;
-    struct chat_room *rooms;
-    size_t max_rooms;
-    size_t count;
-    bool has_more;
+enum {
+    // An entry of a room's log and what goes with it.
+    ENTRY_REQUEST_MAX_BYTES = E2E_ENTRY_MAX_BYTES + 128 * 1024,
 };
-
-static enum err
-read_rooms(struct store_tx *tx, void *context)
-{
-    struct list_query *query = context;
-    return chat_core_list_rooms(tx, query->user_id, query->after_name, query->rooms, query->max_rooms, &query->count,
-        &query->has_more);
-}
-
-// fill_rooms makes `*out` an array of protobuf rooms that borrow from rooms; one free gives it back.
-static enum err
-fill_rooms(const struct chat_room *rooms, size_t count, Fc__Chat__V1__Room ***out)
-{
-    Fc__Chat__V1__Room **pointers = malloc(count * (sizeof(void *) + sizeof(Fc__Chat__V1__Room)) + 1);
-    if (pointers == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    Fc__Chat__V1__Room *structs = (Fc__Chat__V1__Room *)(void *)(pointers + count);
-    for (size_t i = 0; i < count; i++) {
-        chat_wire_room(&rooms[i], &structs[i]);
-        pointers[i] = &structs[i];
-    }
-    *out = pointers;
-    return ERR_OK;
-}
-
-static void
-list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__ListRoomsRequest *request,
-    Fc__Chat__V1__ListRoomsResponse_Closure reply, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    if (request->limit > CHAT_ROOMS_PAGE_MAX) {
-        rpc_call_fail(call, ERR_INVALID, "a limit of %u rooms is too large, the largest is %d; use after_name for more",
-            (unsigned)request->limit, CHAT_ROOMS_PAGE_MAX);
-        return;
-    }
-    struct list_query query = {
-        .user_id = rpc_call_identity(call)->subject_id,
-        .after_name = request->after_name,
-        .max_rooms = request->limit == 0 ? CHAT_ROOMS_PAGE_MAX : request->limit,
-    };
-    Fc__Chat__V1__ListRoomsResponse response = FC__CHAT__V1__LIST_ROOMS_RESPONSE__INIT;
-    enum err err = ERR_NO_MEMORY;
-    query.rooms = calloc(query.max_rooms, sizeof(*query.rooms));
-    if (query.rooms != NULL) {
-        err = store_read(chat_of(service)->store, read_rooms, &query);
-    }
-    if (err == ERR_OK) {
-        err = fill_rooms(query.rooms, query.count, &response.rooms);
-    }
-    if (err == ERR_OK) {
-        response.n_rooms = query.count;
-        response.has_more = query.has_more;
-        reply(&response, call);
-    } else {
-        chat_fail(call, err, NULL);
-    }
-    free(response.rooms);
-    free(query.rooms);
-}
-
-struct history_query {
-    const uint8_t *user_id;
-    const Fc__Chat__V1__HistoryRequest *request;
-    struct chat_history page;
-    struct err_detail why;
-};
-
-static enum err
-read_history(struct store_tx *tx, void *context)
-{
-    struct history_query *query = context;
-    const Fc__Chat__V1__HistoryRequest *request = query->request;
-    return chat_messages_history(tx, query->user_id, request->room, request->after_seq, request->limit, request->newest,
-        &query->page, &query->why);
-}
-
-// One message of a reply, with what belongs to it.
-struct history_entry {
-    Fc__Chat__V1__Message message;
-    Fc__Chat__V1__FileAnnouncement file;
-};
-
-static enum err
-reply_history(struct chat_history *page, Fc__Chat__V1__HistoryResponse_Closure reply, struct rpc_call *call)
-{
-    Fc__Chat__V1__HistoryResponse response = FC__CHAT__V1__HISTORY_RESPONSE__INIT;
-    struct history_entry *entries = calloc(page->count + 1, sizeof(*entries));
-    response.messages = calloc(page->count + 1, sizeof(void *));
-    enum err err = entries == NULL || response.messages == NULL ? ERR_NO_MEMORY : ERR_OK;
-    if (err == ERR_OK) {
-        for (size_t i = 0; i < page->count; i++) {
-            chat_wire_message(&page->messages[i], &entries[i].message, &entries[i].file);
-            response.messages[i] = &entries[i].message;
-        }
-        response.n_messages = page->count;
-        response.room_id = (ProtobufCBinaryData){.len = CHAT_ID_BYTES, .data = page->room.id};
-        response.head_seq = page->room.head_seq;
-        reply(&response, call);
-    }
-    free(response.messages);
-    free(entries);
-    return err;
-}
-
-static void
-history(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__HistoryRequest *request,
-    Fc__Chat__V1__HistoryResponse_Closure reply, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    struct history_query query = {.user_id = rpc_call_identity(call)->subject_id, .request = request};
-    enum err err = store_read(chat_of(service)->store, read_history, &query);
-    if (err == ERR_OK) {
-        err = reply_history(&query.page, reply, call);
-    }
-    if (err != ERR_OK) {
-        chat_fail(call, err, &query.why);
-    }
-    chat_history_deinit(&query.page);
-}
-
-struct subscribe_query {
-    const uint8_t *user_id;
-    char **names;
-    struct chat_room *rooms;
-    size_t count;
-    struct err_detail why;
-};
-
-static enum err
-read_member_rooms(struct store_tx *tx, void *context)
-{
-    struct subscribe_query *query = context;
-    enum err err = ERR_OK;
-    for (size_t i = 0; i < query->count && err == ERR_OK; i++) {
-        err = chat_core_find_member_room(tx, query->names[i], query->user_id, &query->rooms[i], &query->why);
-    }
-    return err;
-}
-
-static void
-reply_subscribe(struct subscribe_query *query, struct chat_subscription *subscription,
-    Fc__Chat__V1__SubscribeResponse_Closure reply, struct rpc_call *call)
-{
-    Fc__Chat__V1__SubscribeResponse response = FC__CHAT__V1__SUBSCRIBE_RESPONSE__INIT;
-    enum err err = fill_rooms(query->rooms, query->count, &response.rooms);
-    if (err != ERR_OK) {
-        chat_subscription_close(subscription);
-        chat_fail(call, err, NULL);
-        return;
-    }
-    // protobuf-c has no const; the ticket is only read.
-    response.ticket = (char *)(uintptr_t)chat_subscription_ticket(subscription);
-    response.n_rooms = query->count;
-    reply(&response, call);
-    free(response.rooms);
-}
-
-static void
-subscribe_rooms(struct chat_service *chat, struct subscribe_query *query, Fc__Chat__V1__SubscribeResponse_Closure reply,
-    struct rpc_call *call)
-{
-    struct chat_subscription *subscription = NULL;
-    enum err err = store_read(chat->store, read_member_rooms, query);
-    if (err == ERR_OK) {
-        err = chat_fanout_open(chat->fanout, rpc_call_identity(call), query->rooms, query->count, &subscription,
-            &query->why);
-    }
-    if (err == ERR_OK) {
-        // Once more, now that what comes later is delivered.
-        err = store_read(chat->store, read_member_rooms, query);
-        if (err != ERR_OK) {
-            chat_subscription_close(subscription);
-        }
-    }
-    if (err != ERR_OK) {
-        chat_fail(call, err, &query->why);
-    } else {
-        for (size_t i = 0; i < query->count; i++) {
-            chat_fanout_note_head(chat->fanout, query->rooms[i].id, query->rooms[i].head_seq);
-        }
-        reply_subscribe(query, subscription, reply, call);
-    }
-    if (subscription != NULL) {
-        chat_subscription_release(subscription);
-    }
-}
-
-static void
-subscribe(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__SubscribeRequest *request,
-    Fc__Chat__V1__SubscribeResponse_Closure reply, void *closure_data)
-{
-    struct rpc_call *call = closure_data;
-    if (request->n_rooms == 0 || request->n_rooms > SUBSCRIBE_ROOMS_MAX) {
-        rpc_call_fail(call, ERR_INVALID, "a subscription is for 1 to %d rooms, not %zu", SUBSCRIBE_ROOMS_MAX,
-            request->n_rooms);
-        return;
-    }
-    struct subscribe_query query = {.user_id = rpc_call_identity(call)->subject_id,
-        .names = request->rooms,
-        .count = request->n_rooms};
-    query.rooms = calloc(query.count, sizeof(*query.rooms));
-    if (query.rooms == NULL) {
-        chat_fail(call, ERR_NO_MEMORY, NULL);
-        return;
-    }
-    subscribe_rooms(chat_of(service), &query, reply, call);
-    free(query.rooms);
-}
 
 static const struct rpc_method_rule rules[] = {
-    {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN},
+    {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
     {.method = "ListRooms", .access = RPC_ACCESS_TOKEN},
-    {.method = "Join", .access = RPC_ACCESS_TOKEN},
-    {.method = "Leave", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetRoom", .access = RPC_ACCESS_TOKEN},
+    {.method = "Join", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
+    {.method = "Leave", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
+    {.method = "Amend", .access = RPC_ACCESS_TOKEN, .max_request_bytes = ENTRY_REQUEST_MAX_BYTES},
+    {.method = "GetLog", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetLink", .access = RPC_ACCESS_TOKEN},
     {.method = "Send", .access = RPC_ACCESS_TOKEN},
     {.method = "History", .access = RPC_ACCESS_TOKEN},
+    {.method = "Search", .access = RPC_ACCESS_TOKEN},
+    {.method = "MarkRead", .access = RPC_ACCESS_TOKEN},
+    {.method = "Typing", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "SetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "Block", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListBlocks", .access = RPC_ACCESS_TOKEN},
+    {.method = "Report", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListReports", .access = RPC_ACCESS_ADMIN},
     {.method = "Subscribe", .access = RPC_ACCESS_TOKEN},
 };
 
@@ -275,12 +61,25 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
     chat->rpc = (Fc__Chat__V1__Chat_Service){
         .base = {.descriptor = &fc__chat__v1__chat__descriptor, .invoke = protobuf_c_service_invoke_internal},
         .create_room = chat_changes_create_room,
-        .list_rooms = list_rooms,
+        .list_rooms = chat_lists_list_rooms,
         .join = chat_changes_join,
         .leave = chat_changes_leave,
-        .send = chat_changes_send,
-        .history = history,
-        .subscribe = subscribe,
+        .send = chat_send,
+        .history = chat_reading_history,
+        .subscribe = chat_subscribe,
+        .search = chat_reading_search,
+        .get_presence = chat_reading_get_presence,
+        .list_reports = chat_reading_list_reports,
+        .typing = chat_reading_typing,
+        .mark_read = chat_marks_mark_read,
+        .set_presence = chat_marks_set_presence,
+        .report = chat_marks_report,
+        .get_room = chat_lists_get_room,
+        .amend = chat_changes_amend,
+        .get_log = chat_lists_get_log,
+        .get_link = chat_lists_get_link,
+        .block = chat_changes_block,
+        .list_blocks = chat_lists_list_blocks,
     };
     // With default attributes these two cannot fail on Linux.
     pthread_mutex_init(&chat->mutex, NULL);
@@ -288,7 +87,20 @@ chat_service_new(const struct chat_service_options *options, struct chat_service
     chat->store = options->store;
     chat->find_shared_file = options->find_shared_file;
     chat->find_shared_file_context = options->context;
+    chat->find_chain = options->find_chain;
+    chat->find_chain_context = options->context;
+    chat->people = (struct chat_people){
+        .find_user = options->find_user,
+        .find_user_name = options->find_user_name,
+        .find_chain = options->find_chain,
+        .context = options->context,
+        .max_rooms_per_user = options->max_rooms_per_user,
+        .max_members = options->max_members,
+    };
     enum err err = chat_core_migrate(options->store, why);
+    if (err == ERR_OK && options->sends_per_second > 0) {
+        err = rpc_rate_new(options->sends_per_second, &chat->send_rate);
+    }
     if (err == ERR_OK) {
         err = chat_fanout_new(options->server, CHAT_HEARTBEAT_MS, &chat->fanout);
     }
@@ -341,6 +153,13 @@ chat_service_is_member(struct chat_service *chat, struct store_tx *tx, const uin
     return err;
 }
 
+enum err
+chat_service_device_revoked(struct chat_service *chat, struct store_tx *tx, const uint8_t user_id[16])
+{
+    (void)chat;
+    return chat_log_ask_rekey(tx, user_id);
+}
+
 void
 chat_service_end_session(struct chat_service *chat, const uint8_t session_id[16])
 {
@@ -365,6 +184,7 @@ chat_service_free(struct chat_service **chat)
     }
     pthread_mutex_unlock(&(*chat)->mutex);
     chat_fanout_free(&(*chat)->fanout);
+    rpc_rate_free(&(*chat)->send_rate);
     pthread_cond_destroy(&(*chat)->idle);
     pthread_mutex_destroy(&(*chat)->mutex);
     free(*chat);

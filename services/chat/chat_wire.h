@@ -15,6 +15,10 @@ void chat_wire_room(const struct chat_room *room, Fc__Chat__V1__Room *out);
 void chat_wire_message(const struct chat_message *message, Fc__Chat__V1__Message *out,
     Fc__Chat__V1__FileAnnouncement *file_storage);
 
+// chat_wire_rooms makes `*out` an array of protobuf rooms that borrow from rooms; one free gives it back.
+// ERR_NO_MEMORY.
+enum err chat_wire_rooms(const struct chat_room *rooms, size_t count, Fc__Chat__V1__Room ***out) ERR_CHECKED;
+
 // chat_wire_append_event encodes an EventBatch of one event at the end of out.
 enum err chat_wire_append_event(struct bytes *out, Fc__Chat__V1__Event *event) ERR_CHECKED;
 

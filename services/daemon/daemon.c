@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "rpc/rpc_server.h"
+#include "services/auth/auth_keys.h"
 #include "services/auth/auth_service.h"
 #include "services/chat/chat_service.h"
 #include "services/daemon/daemon_listen.h"
@@ -64,6 +65,40 @@ find_shared_file(void *context, struct store_tx *tx, const uint8_t room_id[16], 
     memcpy(file_out->md5, file.md5, sizeof(file_out->md5));
     file_out->size_bytes = file.size_bytes;
     return ERR_OK;
+}
+
+static enum err
+find_user(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16])
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user(daemon->auth, tx, name, id_out);
+}
+
+static enum err
+find_user_name(void *context, struct store_tx *tx, const uint8_t user_id[16],
+    char name_out[TEXT_USER_NAME_MAX_BYTES + 1])
+{
+    const struct daemon *daemon = context;
+    return auth_service_find_user_name(daemon->auth, tx, user_id, name_out);
+}
+
+static enum err
+find_chain(void *context, struct store_tx *tx, const uint8_t user_id[16], struct e2e_user *out)
+{
+    const struct daemon *daemon = context;
+    enum err err = auth_service_find_chain(daemon->auth, tx, user_id, out);
+    if (err == ERR_OK && out->seq == 0) {
+        e2e_user_deinit(out);
+        err = ERR_NOT_FOUND;
+    }
+    return err;
+}
+
+static enum err
+on_device_revoked(void *context, struct store_tx *tx, const uint8_t user_id[16])
+{
+    const struct daemon *daemon = context;
+    return chat_service_device_revoked(daemon->chat, tx, user_id);
 }
 
 static enum err
@@ -129,8 +164,10 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct auth_service_options auth = {
         .store = daemon->store,
         .is_signup_closed = options->is_signup_closed,
+        .max_users = options->max_users,
         .token_lifetime_ms = options->token_lifetime_ms,
         .on_revoked = on_revoked,
+        .on_device_revoked = on_device_revoked,
         .context = daemon,
     };
     enum err err = auth_service_new(&auth, &daemon->auth, why);
@@ -162,7 +199,13 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     struct chat_service_options chat = {.store = daemon->store,
         .server = daemon->server,
         .find_shared_file = find_shared_file,
-        .context = daemon};
+        .find_user = find_user,
+        .find_user_name = find_user_name,
+        .find_chain = find_chain,
+        .context = daemon,
+        .max_rooms_per_user = options->max_rooms_per_user,
+        .max_members = options->max_members,
+        .sends_per_second = options->sends_per_second};
     return chat_service_new(&chat, &daemon->chat, why);
 }
 
@@ -178,6 +221,9 @@ static enum err
 add_services(struct daemon *daemon)
 {
     enum err err = add_service(daemon, auth_service_rpc(daemon->auth), auth_service_rules);
+    if (err == ERR_OK) {
+        err = add_service(daemon, auth_keys_rpc(daemon->auth), auth_keys_rules);
+    }
     if (err == ERR_OK) {
         err = add_service(daemon, chat_service_rpc(daemon->chat), chat_service_rules);
     }

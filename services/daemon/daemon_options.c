@@ -15,6 +15,9 @@ enum {
     TOKEN_TTL_MIN_S = 1,
     TOKEN_TTL_MAX_S = 10 * 365 * 24 * 3600,
     CALL_RATE_MAX = 1000000,
+    ROOMS_PER_USER_MAX = 1000000,
+    MEMBERS_MAX = 10000, // the rules of rooms allow no more
+    USERS_MAX = 1000000000,
 };
 
 static enum err
@@ -98,6 +101,44 @@ set_signup(struct daemon_options *options, const char *value, struct err_detail 
 }
 
 static enum err
+set_max_users(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    char *end = NULL;
+    unsigned long long users = strtoull(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || users > USERS_MAX) {
+        return err_fail(why, ERR_INVALID, "--max-users is a number of accounts from 0, no limit, to %d, not \"%s\"",
+            USERS_MAX, value);
+    }
+    options->max_users = users;
+    return ERR_OK;
+}
+
+// A number of things from 1 to max.
+static enum err
+set_limit(const char *option, const char *value, unsigned long max, uint32_t *out, struct err_detail *why)
+{
+    char *end = NULL;
+    unsigned long number = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || number == 0 || number > max) {
+        return err_fail(why, ERR_INVALID, "--%s is a number from 1 to %lu, not \"%s\"", option, max, value);
+    }
+    *out = (uint32_t)number;
+    return ERR_OK;
+}
+
+static enum err
+set_max_rooms_per_user(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    return set_limit("max-rooms-per-user", value, ROOMS_PER_USER_MAX, &options->max_rooms_per_user, why);
+}
+
+static enum err
+set_max_members(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    return set_limit("max-members", value, MEMBERS_MAX, &options->max_members, why);
+}
+
+static enum err
 set_metrics(struct daemon_options *options, const char *value, struct err_detail *why)
 {
     options->has_public_metrics = strcmp(value, "public") == 0;
@@ -130,6 +171,19 @@ set_call_rate(struct daemon_options *options, const char *value, struct err_deta
             "--call-rate is a number of calls a second from 0, no limit, to %d, not \"%s\"", CALL_RATE_MAX, value);
     }
     options->calls_per_second = (uint32_t)calls;
+    return ERR_OK;
+}
+
+static enum err
+set_send_rate(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    char *end = NULL;
+    unsigned long messages = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || messages > CALL_RATE_MAX) {
+        return err_fail(why, ERR_INVALID,
+            "--send-rate is a number of messages a second from 0, no limit, to %d, not \"%s\"", CALL_RATE_MAX, value);
+    }
+    options->sends_per_second = (uint32_t)messages;
     return ERR_OK;
 }
 
@@ -180,9 +234,14 @@ static const struct {
     {"tls-client-ca", "FILE", "with TLS take only clients whose certificate these signed", set_tls_client_ca},
     {"metrics", "local|public", "who may read /metrics of --http: this machine, or all [local]", set_metrics},
     {"signup", "open|closed", "whether strangers may make accounts [open]", set_signup},
+    {"max-users", "N", "how many accounts there may be; 0 for no limit [0]", set_max_users},
+    {"max-rooms-per-user", "N", "how many rooms one user may be in or invited to [1000]", set_max_rooms_per_user},
+    {"max-members", "N", "how many members and invited users a room may have\n[10000, which is the most]",
+        set_max_members},
     {"token-ttl", "SECONDS", "how long a login lasts [2592000, which is 30 days]", set_token_ttl},
     {"call-rate", "N", "calls a second that one user may make, or one address before\nlogin; 0 for no limit [0]",
         set_call_rate},
+    {"send-rate", "N", "messages a second that one user may send; 0 for no limit [0]", set_send_rate},
     {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},
     {"fingerprint", NULL, "print the certificate's SHA-256 fingerprint and end", set_fingerprint},
     {"version", NULL, "print the version and end", set_version},

@@ -36,9 +36,13 @@ struct daemon_options {
     const char *tls_key;
     const char *tls_client_ca; // NULL: clients need no certificate
     bool is_signup_closed;
+    uint64_t max_users;          // 0: any number
+    uint32_t max_rooms_per_user; // 0: the default
+    uint32_t max_members;        // 0: the default
     bool has_public_metrics;
     uint64_t token_lifetime_ms;
     uint32_t calls_per_second; // of a user; 0: no limit
+    uint32_t sends_per_second; // messages of a user; 0: no limit
     enum log_level log_level;
 };
 

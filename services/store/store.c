@@ -55,33 +55,6 @@ struct store {
     } locked; // guarded by mutex
 };
 
-struct store_value
-store_int(int64_t value)
-{
-    return (struct store_value){.kind = STORE_INT, .integer = value};
-}
-
-struct store_value
-store_text(const char *text)
-{
-    if (text == NULL) {
-        return store_null();
-    }
-    return (struct store_value){.kind = STORE_TEXT, .bytes = bytes_view_of_text(text)};
-}
-
-struct store_value
-store_blob(const void *data, size_t size)
-{
-    return (struct store_value){.kind = STORE_BLOB, .bytes = bytes_view_of(data, size)};
-}
-
-struct store_value
-store_null(void)
-{
-    return (struct store_value){.kind = STORE_NULL};
-}
-
 // Runs a job so that an error undoes only what it did. When even that fails no transaction is open afterwards.
 static enum err
 run_apart(struct store_tx *tx, struct store_job *job)

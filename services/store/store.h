@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "db/db.h"
 
 struct store;
 struct store_tx;   // a transaction or a read snapshot, used by one thread
@@ -48,17 +49,13 @@ struct store_migration {
 enum err store_migrate(struct store *store, const char *service, const struct store_migration *migrations,
     size_t migration_count, struct err_detail *why) ERR_CHECKED;
 
-enum store_value_kind { STORE_NULL, STORE_INT, STORE_TEXT, STORE_BLOB };
-
 // store_value is a parameter of a statement; it borrows.
 struct store_value {
-    enum store_value_kind kind;
-    int64_t integer;
-    struct bytes_view bytes; // text or blob
+    struct db_value value;
 };
 
 struct store_value store_int(int64_t value);
-struct store_value store_text(const char *text); // NULL gives STORE_NULL
+struct store_value store_text(const char *text); // NULL gives store_null()
 struct store_value store_blob(const void *data, size_t size);
 struct store_value store_null(void);
 

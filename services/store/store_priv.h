@@ -29,7 +29,7 @@ enum err store_tx_commit(struct store_tx *tx) ERR_CHECKED;
 void store_tx_rollback(struct store_tx *tx);
 
 // store_tx_is_open: after some errors (a full disk, no memory) the database itself has undone the whole transaction.
-bool store_tx_is_open(const struct store_tx *tx);
+bool store_tx_is_open(struct store_tx *tx);
 
 // store_tx_script runs one or more statements without parameters.
 enum err store_tx_script(struct store_tx *tx, const char *sql) ERR_CHECKED;

@@ -22,9 +22,9 @@ class Account(FcTestCase):
     def test_json(self):
         fc = self.person()
         signup = fc.run("--json", "signup", "json", "--password-stdin", stdin=b"pw")
-        self.assertEqual(signup.object, {"user": "json", "server": self.fcd.url})
+        self.assertEqual(signup.object, {"user": "json", "server": self.fcd.url, "keys": "made"})
         login = fc.run("login", "json", "--password-stdin", "--json", stdin=b"pw")
-        self.assertEqual(login.object, {"user": "json", "server": self.fcd.url})
+        self.assertEqual(login.object, {"user": "json", "server": self.fcd.url, "keys": "ready"})
         account = fc.run("whoami", "--json").object
         self.assertEqual((account["user"], account["server"]), ("json", self.fcd.url))
         self.assertIsInstance(account["is_admin"], bool)

@@ -7,7 +7,7 @@ import unittest
 
 from fcd_process import Fc
 
-COMMANDS = {"signup", "login", "logout", "whoami", "room", "join", "leave", "send", "history", "upload", "download", "ls",
+COMMANDS = {"signup", "login", "logout", "whoami", "passwd", "session", "device", "recover", "verify", "room", "join", "leave", "send", "history", "upload", "download", "ls",
             "stat", "health", "call", "describe", "shellenv", "completion", "help"}
 # Presses Tab: $1 is the line, whose words follow.
 PRESS = r'''
@@ -38,6 +38,8 @@ class Bash(unittest.TestCase):
         self.assertEqual(self.complete("fc", "--server", "tcp://h:1", "who"), {"whoami"})
         self.assertEqual(self.complete("fc", "room", ""), {"create", "list"})
         self.assertEqual(self.complete("fc", "--json", "room", "c"), {"create"})
+        self.assertEqual(self.complete("fc", "device", ""), {"ls", "offer", "add", "remove"})
+        self.assertEqual(self.complete("fc", "help", "session", ""), {"ls", "revoke"})
         self.assertEqual(self.complete("fc", "help", "roo"), {"room"})
         self.assertEqual(self.complete("fc", "completion", ""), {"bash", "zsh", "fish"})
         self.assertEqual(self.complete("fc", "whoami", ""), set())

@@ -31,7 +31,8 @@ class Help(unittest.TestCase):
     def test_help_lists_every_command_once(self):
         commands = self.commands()
         self.assertEqual(len(commands), len(set(commands)))
-        for expected in ("signup", "login", "logout", "whoami", "room create", "room list", "join", "leave", "send",
+        for expected in ("signup", "login", "logout", "whoami", "passwd", "session ls", "session revoke", "device ls",
+                         "device offer", "device add", "device remove", "recover", "verify", "room create", "room list", "join", "leave", "send",
                          "history", "upload", "download", "ls", "stat", "health", "call", "describe", "shellenv",
                          "completion", "help"):
             self.assertIn(expected, commands)

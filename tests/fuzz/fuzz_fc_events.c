@@ -98,7 +98,7 @@ publish(struct fc_room_stream *stream, const struct item *item)
             bytes_view_of(item->bytes.data + RPC_TOPIC_BYTES, item->bytes.size - RPC_TOPIC_BYTES));
         return true;
     case KIND_EVENTS:
-        on_event(stream, stream->room_id, item->bytes);
+        on_event(stream, stream->rooms[0].id, item->bytes);
         return true;
     case KIND_GAP:
         stream->inbox.locked.has_gap = true;
@@ -292,10 +292,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (stream->options.is_from_head) {
         stream->options.after_seq = 0;
     }
-    stream->room = strdup("kitchen");
-    require(stream->room != NULL);
+    const char *const rooms[] = {"kitchen"};
+    const struct fc_room_stream_options wanted = {.rooms = rooms, .room_count = 1};
+    require(copy_rooms(stream, &wanted) == ERR_OK);
+    const struct followed_room *room = &stream->rooms[0];
     while (live_once(stream) && played.answers.size >= HEAD_BYTES) {
-        require(stream->last_seq <= stream->server_seq || stream->last_seq <= stream->options.after_seq);
+        require(room->last_seq <= room->server_seq || room->last_seq <= stream->options.after_seq);
     }
     stream_free(&stream);
     return 0;

@@ -198,14 +198,15 @@ class Result:
 
 
 class Fc:
-    """One person's fc: its own configuration folder, and the folder that it runs in."""
+    """One person's fc on one machine: its own configuration and data folders, and the folder that it runs in."""
 
     def __init__(self, server_url=None, **env):
         self.folder = tempfile.mkdtemp(prefix="fc-test-")
         self.config = os.path.join(self.folder, "config")
+        self.data = os.path.join(self.folder, "data")
         self.cwd = os.path.join(self.folder, "cwd")
         os.mkdir(self.cwd)
-        self.env = clean_environment(FC_CONFIG_DIR=self.config, **env)
+        self.env = clean_environment(FC_CONFIG_DIR=self.config, FC_DATA_DIR=self.data, **env)
         if server_url:
             self.env["FC_SERVER"] = server_url
 
@@ -230,9 +231,9 @@ class Fc:
                    "cwd": self.cwd, "env": {**self.env, **options.pop("env", {})}, **options}
         return subprocess.Popen([os.environ["FC"], *arguments], **options)
 
-    def try_run(self, *arguments, stdin=b"", env=None, seconds=30):
+    def try_run(self, *arguments, stdin=b"", env=None, seconds=30, **options):
         """Runs fc to its end, whatever that is."""
-        process = self.start(*arguments, stdin=subprocess.PIPE, env=env or {})
+        process = self.start(*arguments, stdin=subprocess.PIPE, env=env or {}, **options)
         try:
             stdout, stderr = process.communicate(stdin, limit(seconds))
         except subprocess.TimeoutExpired:

@@ -15,12 +15,13 @@ class Terminal:
     """Runs a command with a pseudo-terminal as its controlling one. `streams` says which of stdin, stdout and stderr are
     that terminal; others are what Popen is given."""
 
-    def __init__(self, command, streams=("stdin", "stdout", "stderr"), columns=100, **options):
+    def __init__(self, command, streams=("stdin", "stdout", "stderr"), columns=100, rows=24, term="xterm",
+                 **options):
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.output = b""
         options = {**{stream: slave for stream in streams}, **options}
-        options["env"] = {**options.get("env", os.environ), "TERM": "xterm"}
+        options["env"] = {**options.get("env", os.environ), "TERM": term}
 
         def take_terminal():
             os.setsid()

@@ -142,6 +142,27 @@ test_hkdf_vectors_of_rfc_5869(void **state)
         "cc30c58179ec3e87c14c01d5c1f3434f1d87");
 }
 
+// RFC 5869, test case 1, which gives the PRK as well.
+static void
+test_the_halves_of_hkdf(void **state)
+{
+    (void)state;
+    uint8_t ikm[22];
+    uint8_t salt[MAX_TEXT_BYTES];
+    uint8_t info[MAX_TEXT_BYTES];
+    uint8_t prk[DIGEST_SHA256_BYTES];
+    uint8_t out[42];
+    memset(ikm, 0x0b, sizeof(ikm));
+    assert_int_equal(
+        digest_hkdf_extract_sha256(from_hex("000102030405060708090a0b0c", salt), bytes_view_of(ikm, sizeof(ikm)), prk),
+        ERR_OK);
+    assert_hex(prk, sizeof(prk), "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5");
+    assert_int_equal(digest_hkdf_expand_sha256(prk, from_hex("f0f1f2f3f4f5f6f7f8f9", info), out, sizeof(out)), ERR_OK);
+    assert_hex(out, sizeof(out),
+        "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf"
+        "34007208d5b887185865");
+}
+
 static void
 test_hkdf_refuses_impossible_sizes(void **state)
 {
@@ -213,6 +234,7 @@ main(void)
         cmocka_unit_test(test_hmac_vectors_of_rfc_4231),
         cmocka_unit_test(test_hmac_of_nothing_with_an_empty_key),
         cmocka_unit_test(test_hkdf_vectors_of_rfc_5869),
+        cmocka_unit_test(test_the_halves_of_hkdf),
         cmocka_unit_test(test_hkdf_refuses_impossible_sizes),
         cmocka_unit_test(test_scrypt_vectors_of_rfc_7914),
         cmocka_unit_test(test_scrypt_refuses_impossible_parameters),

@@ -14,7 +14,9 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "services/chat/chat_core.h"
+#include "services/chat/chat_history.h"
 #include "services/chat/chat_messages.h"
+#include "services/chat/chat_rooms.h"
 
 static const uint8_t alice_id[CHAT_ID_BYTES] = {0xa1};
 static const uint8_t bob_id[CHAT_ID_BYTES] = {0xb0};
@@ -80,26 +82,63 @@ struct change {
     bool is_resend;
 };
 
+// change_of is what the functions that change rooms are given. Nobody can be named: only oneself.
+static struct chat_change
+change_of(struct change *change, struct store_tx *tx)
+{
+    static const struct chat_people people;
+    return (struct chat_change){.tx = tx,
+        .user = *change->user,
+        .request_id = change->request_id,
+        .people = &people,
+        .why = &change->why};
+}
+
+// take keeps of an outcome what the tests look at.
+static enum err
+take(struct change *change, enum err err, struct chat_outcome *outcome)
+{
+    if (err == ERR_OK) {
+        change->found = outcome->room;
+        change->is_resend = outcome->is_resend;
+        memcpy(change->room_id, outcome->room.id, sizeof(change->room_id));
+    }
+    chat_outcome_deinit(outcome);
+    return err;
+}
+
 static enum err
 run_create(struct store_tx *tx, struct store_job *job)
 {
     struct change *change = (struct change *)job;
-    return chat_core_create_room(tx, change->user, change->request_id, change->room, &change->found, &change->why);
+    struct chat_change making = change_of(change, tx);
+    struct chat_outcome outcome = {0};
+    Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
+    request.name = (char *)(uintptr_t)change->room;
+    request.is_plain = true;
+    return take(change, chat_rooms_create(&making, &request, &outcome), &outcome);
 }
 
 static enum err
 run_join(struct store_tx *tx, struct store_job *job)
 {
     struct change *change = (struct change *)job;
-    return chat_core_join(tx, change->user, change->request_id, change->room, &change->found, &change->why);
+    struct chat_change joining = change_of(change, tx);
+    struct chat_outcome outcome = {0};
+    Fc__Chat__V1__JoinRequest request = FC__CHAT__V1__JOIN_REQUEST__INIT;
+    request.room = (char *)(uintptr_t)change->room;
+    return take(change, chat_rooms_join(&joining, &request, &outcome), &outcome);
 }
 
 static enum err
 run_leave(struct store_tx *tx, struct store_job *job)
 {
     struct change *change = (struct change *)job;
-    return chat_core_leave(tx, change->user, change->request_id, change->room, change->room_id, &change->is_resend,
-        &change->why);
+    struct chat_change leaving = change_of(change, tx);
+    struct chat_outcome outcome = {0};
+    Fc__Chat__V1__LeaveRequest request = FC__CHAT__V1__LEAVE_REQUEST__INIT;
+    request.room = (char *)(uintptr_t)change->room;
+    return take(change, chat_rooms_leave(&leaving, &request, &outcome), &outcome);
 }
 
 static const uint8_t known_file_id[CHAT_ID_BYTES] = {0xf1, 0x1e};
@@ -122,13 +161,13 @@ static enum err
 run_send(struct store_tx *tx, struct store_job *job)
 {
     struct change *change = (struct change *)job;
+    const struct chat_outgoing_file file = {.file_id = bytes_view_of(change->file_id, CHAT_ID_BYTES)};
     const struct chat_outgoing outgoing = {
         .sender = *change->user,
         .request_id = change->request_id,
         .room = change->room,
         .text = change->text,
-        .has_file = change->file_id != NULL,
-        .file_id = change->file_id == NULL ? (struct bytes_view){0} : bytes_view_of(change->file_id, CHAT_ID_BYTES),
+        .file = change->file_id == NULL ? NULL : &file,
         .find_file = find_file,
     };
     return chat_messages_send(tx, &outgoing, &change->sent, &change->why);
@@ -195,8 +234,12 @@ static enum err
 run_history(struct store_tx *tx, void *context)
 {
     struct history_read *read = context;
-    return chat_messages_history(tx, read->user->id, read->room, read->after_seq, read->limit, read->newest,
-        &read->page, &read->why);
+    const struct chat_history_query query = {.user_id = read->user->id,
+        .room = read->room,
+        .after_seq = read->after_seq,
+        .limit = read->limit,
+        .newest = read->newest};
+    return chat_history_read(tx, &query, &read->page, &read->why);
 }
 
 static void
@@ -578,8 +621,10 @@ static enum err
 run_list(struct store_tx *tx, void *context)
 {
     struct list_read *read = context;
-    return chat_core_list_rooms(tx, alice.id, read->after_name, read->rooms, read->max_rooms, &read->count,
-        &read->has_more);
+    const struct chat_list_query query = {.user_id = alice.id,
+        .after_name = read->after_name,
+        .max_rooms = read->max_rooms};
+    return chat_core_list_rooms(tx, &query, read->rooms, &read->count, &read->has_more);
 }
 
 static void

@@ -1,319 +1,28 @@
 // The Chat service on a real server and store: what is published to whom, and when it stops.
-#include <ftw.h>
-#include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#include <cmocka.h>
-
-#include "rpc/rpc_channel.h"
-#include "rpc/rpc_server.h"
-#include "rpc/rpc_subscriber.h"
-#include "services/chat/chat_fanout.h"
-#include "services/chat/chat_service.h"
-#include "services/chat/chat_service_priv.h"
-
-#include "fc/chat/v1/chat.pb-c.h"
+#include "chat_server_support.h"
 
 enum {
-    EVENTS_MAX = 512,
     SENDERS = 3,
     SENT_BY_EACH = 40,
 };
 
-static char folder[64];
-static struct store *store;
-static struct rpc_server *server;
-static struct chat_service *chat;
-static char url[RPC_URL_MAX_BYTES];
-static struct rpc_channel *alice;
-static struct rpc_channel *bob;
-
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-
-// What one subscription has brought.
-struct listener {
-    struct rpc_subscriber *subscriber;
-    size_t count;
-    struct {
-        Fc__Chat__V1__Event__KindCase kind;
-        uint64_t seq; // or a heartbeat's head_seq
-        char text[32];
-    } events[EVENTS_MAX];
-    bool is_closed;
-};
-
-// Waits under the mutex until condition holds.
-#define WAIT_UNTIL(condition)                                                                                          \
-    do {                                                                                                               \
-        const char *scale = getenv("FC_TEST_TIMEOUT_SCALE");                                                           \
-        struct timespec until;                                                                                         \
-        clock_gettime(CLOCK_REALTIME, &until);                                                                         \
-        until.tv_sec += 10 * (scale == NULL ? 1 : atoi(scale));                                                        \
-        pthread_mutex_lock(&mutex);                                                                                    \
-        while (!(condition)) {                                                                                         \
-            if (pthread_cond_timedwait(&changed, &mutex, &until) != 0) {                                               \
-                pthread_mutex_unlock(&mutex);                                                                          \
-                fail_msg("waited in vain for %s", #condition);                                                         \
-            }                                                                                                          \
-        }                                                                                                              \
-        pthread_mutex_unlock(&mutex);                                                                                  \
-    } while (0)
-
-// A token is the user's name; its first byte is the user's id.
-static enum err
-authenticate(void *context, struct bytes_view token, struct rpc_identity *identity_out)
-{
-    (void)context;
-    memset(identity_out, 0, sizeof(*identity_out));
-    if (token.size == 0 || token.size >= sizeof(identity_out->subject_name)) {
-        return ERR_UNAUTHENTICATED;
-    }
-    memcpy(identity_out->subject_name, token.data, token.size);
-    identity_out->subject_id[0] = token.data[0];
-    identity_out->session_id[0] = token.data[0];
-    identity_out->expires_unix_ms = INT64_MAX;
-    return ERR_OK;
-}
-
-static int
-remove_entry(const char *path, const struct stat *info, int type, struct FTW *where)
-{
-    (void)info;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
-static struct rpc_channel *
-connect_as(const char *user)
-{
-    struct rpc_channel *channel = NULL;
-    struct rpc_channel_options options = {.url = url};
-    struct err_detail why = {0};
-    assert_int_equal(rpc_channel_new(&options, &channel, &why), ERR_OK);
-    assert_int_equal(rpc_channel_set_token(channel, user), ERR_OK);
-    return channel;
-}
-
-static void
-start(void)
-{
-    size_t rule_count = 0;
-    struct err_detail why = {0};
-    struct rpc_server_options server_options = {.authenticate = authenticate};
-    assert_int_equal(store_open(folder, &store, &why), ERR_OK);
-    assert_int_equal(rpc_server_new(&server_options, &server), ERR_OK);
-    struct chat_service_options options = {.store = store, .server = server};
-    assert_int_equal(chat_service_new(&options, &chat, &why), ERR_OK);
-    const struct rpc_method_rule *rules = chat_service_rules(&rule_count);
-    assert_int_equal(rpc_server_add_service(server, chat_service_rpc(chat), rules, rule_count), ERR_OK);
-    if (rpc_server_listen(server, "tcp://127.0.0.1:0", url, &why) != ERR_OK) {
-        fail_msg("%s", why.message);
-    }
-    alice = connect_as("alice");
-    bob = connect_as("bob");
-}
-
-static void
-stop(void)
-{
-    rpc_channel_free(&alice);
-    rpc_channel_free(&bob);
-    chat_service_stop(chat);
-    rpc_server_free(&server);
-    chat_service_free(&chat);
-    store_close(&store);
-}
+static const struct chat_service_options no_options;
 
 static int
 setup(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof(folder), "/tmp/fc-chat-XXXXXX");
-    if (mkdtemp(folder) == NULL) {
+    if (make_folder() != 0) {
         return -1;
     }
-    start();
+    start(&no_options);
     return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    stop();
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-static enum err
-create_room(struct rpc_channel *who, const char *name, bool is_plain, struct err_detail *why)
-{
-    struct rpc_unary call;
-    char text[80];
-    Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
-    snprintf(text, sizeof(text), "%s", name);
-    request.name = text;
-    request.is_plain = is_plain;
-    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
-    fc__chat__v1__chat__create_room(&call.service, &request, NULL, NULL);
-    enum err err = rpc_unary_wait(&call);
-    *why = call.status.detail;
-    rpc_unary_deinit(&call);
-    return err;
-}
-
-static void
-create(struct rpc_channel *who, const char *name)
-{
-    struct err_detail why = {0};
-    assert_int_equal(create_room(who, name, true, &why), ERR_OK);
-}
-
-static void
-join_room(struct rpc_channel *who, const char *name)
-{
-    struct rpc_unary call;
-    char text[80];
-    Fc__Chat__V1__JoinRequest request = FC__CHAT__V1__JOIN_REQUEST__INIT;
-    snprintf(text, sizeof(text), "%s", name);
-    request.room = text;
-    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
-    fc__chat__v1__chat__join(&call.service, &request, NULL, NULL);
-    assert_int_equal(rpc_unary_wait(&call), ERR_OK);
-    rpc_unary_deinit(&call);
-}
-
-static void
-leave_room(struct rpc_channel *who, const char *name)
-{
-    struct rpc_unary call;
-    char text[80];
-    Fc__Chat__V1__LeaveRequest request = FC__CHAT__V1__LEAVE_REQUEST__INIT;
-    snprintf(text, sizeof(text), "%s", name);
-    request.room = text;
-    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
-    fc__chat__v1__chat__leave(&call.service, &request, NULL, NULL);
-    assert_int_equal(rpc_unary_wait(&call), ERR_OK);
-    rpc_unary_deinit(&call);
-}
-
-// send_as sends under request_id, or a new one for NULL, and returns the message's number.
-static uint64_t
-send_as(struct rpc_channel *who, const char *room, const char *text, const uint8_t *request_id)
-{
-    struct rpc_unary call;
-    char room_text[80];
-    char message_text[80];
-    Fc__Chat__V1__SendRequest request = FC__CHAT__V1__SEND_REQUEST__INIT;
-    snprintf(room_text, sizeof(room_text), "%s", room);
-    snprintf(message_text, sizeof(message_text), "%s", text);
-    request.room = room_text;
-    request.text = message_text;
-    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
-    if (request_id != NULL) {
-        memcpy(call.request_id, request_id, sizeof(call.request_id));
-    }
-    fc__chat__v1__chat__send(&call.service, &request, NULL, NULL);
-    uint64_t seq = 0;
-    if (rpc_unary_wait(&call) == ERR_OK) {
-        const Fc__Chat__V1__SendResponse *response = rpc_unary_response(&call);
-        seq = response->seq;
-    }
-    rpc_unary_deinit(&call);
-    return seq;
-}
-
-static void
-on_event(void *context, const uint8_t topic[RPC_TOPIC_BYTES], struct bytes_view payload)
-{
-    struct listener *listener = context;
-    (void)topic;
-    Fc__Chat__V1__EventBatch *batch = fc__chat__v1__event_batch__unpack(NULL, payload.size, payload.data);
-    pthread_mutex_lock(&mutex);
-    for (size_t i = 0; batch != NULL && i < batch->n_events && listener->count < EVENTS_MAX; i++) {
-        const Fc__Chat__V1__Event *event = batch->events[i];
-        size_t at = listener->count++;
-        listener->events[at].kind = event->kind_case;
-        if (event->kind_case == FC__CHAT__V1__EVENT__KIND_MESSAGE) {
-            listener->events[at].seq = event->message->seq;
-            snprintf(listener->events[at].text, sizeof(listener->events[at].text), "%s", event->message->text);
-        } else if (event->kind_case == FC__CHAT__V1__EVENT__KIND_HEARTBEAT) {
-            listener->events[at].seq = event->heartbeat->head_seq;
-        }
-    }
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&mutex);
-    fc__chat__v1__event_batch__free_unpacked(batch, NULL);
-}
-
-static void
-on_closed(void *context, enum err reason)
-{
-    struct listener *listener = context;
-    (void)reason;
-    pthread_mutex_lock(&mutex);
-    listener->is_closed = true;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&mutex);
-}
-
-static const struct rpc_subscriber_handlers handlers = {.on_event = on_event, .on_closed = on_closed};
-
-// get_ticket subscribes to rooms without connecting.
-static enum err
-get_ticket(struct rpc_channel *who, const char *const *rooms, size_t room_count, char *ticket_out,
-    uint64_t *head_seq_out, struct err_detail *why)
-{
-    struct rpc_unary call;
-    char texts[4][80];
-    char *names[4];
-    Fc__Chat__V1__SubscribeRequest request = FC__CHAT__V1__SUBSCRIBE_REQUEST__INIT;
-    for (size_t i = 0; i < room_count; i++) {
-        snprintf(texts[i], sizeof(texts[i]), "%s", rooms[i]);
-        names[i] = texts[i];
-    }
-    request.n_rooms = room_count;
-    request.rooms = names;
-    rpc_unary_init(&call, who, &fc__chat__v1__chat__descriptor);
-    fc__chat__v1__chat__subscribe(&call.service, &request, NULL, NULL);
-    enum err err = rpc_unary_wait(&call);
-    if (err == ERR_OK) {
-        const Fc__Chat__V1__SubscribeResponse *response = rpc_unary_response(&call);
-        assert_int_equal(response->n_rooms, room_count);
-        snprintf(ticket_out, RPC_TICKET_MAX_BYTES + 1, "%s", response->ticket);
-        *head_seq_out = response->rooms[0]->head_seq;
-    }
-    *why = call.status.detail;
-    rpc_unary_deinit(&call);
-    return err;
-}
-
-// listen_to starts a listener and returns the head of the first room.
-static uint64_t
-listen_to(struct rpc_channel *who, const char *const *rooms, size_t room_count, struct listener *listener)
-{
-    char ticket[RPC_TICKET_MAX_BYTES + 1];
-    uint64_t head_seq = 0;
-    struct err_detail why = {0};
-    memset(listener, 0, sizeof(*listener));
-    assert_int_equal(get_ticket(who, rooms, room_count, ticket, &head_seq, &why), ERR_OK);
-    assert_int_equal(rpc_subscriber_new(url, NULL, ticket, &handlers, listener, &listener->subscriber, &why), ERR_OK);
-    return head_seq;
 }
 
 static struct listener first;
 static struct listener second;
-
-static const char *const team[] = {"team"};
 
 static void
 test_messages_reach_every_listener_in_order(void **state)
@@ -351,7 +60,7 @@ test_resend_is_published_once_also_after_a_restart(void **state)
     assert_int_equal(first.events[1].seq, 2);
     rpc_subscriber_free(&first.subscriber);
     stop();
-    start();
+    start(&no_options);
     listen_to(alice, team, 1, &first);
     assert_int_equal(send_as(alice, "team", "once", request_id), 1);
     assert_int_equal(send_as(alice, "team", "third", NULL), 3);
@@ -514,8 +223,8 @@ test_heartbeats_tell_the_head(void **state)
     WAIT_UNTIL(first.count >= 2);
     assert_int_equal(first.events[0].kind, FC__CHAT__V1__EVENT__KIND_HEARTBEAT);
     assert_int_equal(first.events[0].seq, 41);
-    chat_fanout_note_head(fanout, room.id, 42);
-    chat_fanout_note_head(fanout, room.id, 7); // an older reading
+    chat_fanout_note_heads(fanout, room.id, 42, 3);
+    chat_fanout_note_heads(fanout, room.id, 7, 2); // an older reading
     WAIT_UNTIL(first.events[first.count - 1].seq == 42);
     chat_fanout_stop(fanout);
     WAIT_UNTIL(first.is_closed);
@@ -523,7 +232,7 @@ test_heartbeats_tell_the_head(void **state)
     // The fanout goes after the server.
     stop();
     chat_fanout_free(&fanout);
-    start();
+    start(&no_options);
 }
 
 static void
@@ -615,10 +324,9 @@ test_free_waits_for_a_message_in_the_store_queue(void **state)
     enum err err = rpc_unary_wait(&call);
     assert_true(err == ERR_OK || err == ERR_UNAVAILABLE);
     rpc_unary_deinit(&call);
-    rpc_channel_free(&alice);
-    rpc_channel_free(&bob);
+    disconnect();
     store_close(&store);
-    start();
+    start(&no_options);
     // It was in the queue, so it was made.
     assert_int_equal(send_as(alice, "team", "next", NULL), 2);
 }
@@ -644,7 +352,7 @@ test_expired_token_ends_its_subscription(void **state)
     chat_fanout_stop(fanout);
     stop();
     chat_fanout_free(&fanout);
-    start();
+    start(&no_options);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

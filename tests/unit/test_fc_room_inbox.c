@@ -11,6 +11,8 @@
 
 #include "client/fc_room_inbox_priv.h"
 
+static const uint8_t topic[RPC_TOPIC_BYTES] = {0x77};
+
 enum {
     SOON_MS = 1,
     LONG_MS = 600 * 1000, // a test that gets here is stopped by ctest
@@ -56,9 +58,9 @@ test_payloads_come_in_order_and_then_silence(void **state)
 {
     (void)state;
     struct fc_room_payload *payload = NULL;
-    fc_room_inbox_put(&inbox, bytes_view_of_text("one"));
-    fc_room_inbox_put(&inbox, bytes_view_of(NULL, 0));
-    fc_room_inbox_put(&inbox, bytes_view_of_text("two"));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of_text("one"));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of(NULL, 0));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of_text("two"));
     expect_text("one");
     expect_text("");
     expect_text("two");
@@ -72,17 +74,17 @@ test_what_does_not_fit_leaves_one_gap_behind_the_rest(void **state)
     struct fc_room_payload *payload = NULL;
     uint8_t *large = calloc(1, FC_ROOM_INBOX_MAX_BYTES);
     assert_non_null(large);
-    fc_room_inbox_put(&inbox, bytes_view_of_text("first"));
-    fc_room_inbox_put(&inbox, bytes_view_of(large, FC_ROOM_INBOX_MAX_BYTES));
-    fc_room_inbox_put(&inbox, bytes_view_of(large, FC_ROOM_INBOX_MAX_BYTES));
-    fc_room_inbox_put(&inbox, bytes_view_of_text("last"));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of_text("first"));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of(large, FC_ROOM_INBOX_MAX_BYTES));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of(large, FC_ROOM_INBOX_MAX_BYTES));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of_text("last"));
     expect_text("first");
     expect_text("last");
     assert_int_equal(take(&payload), ERR_OK);
     assert_null(payload);
     assert_int_equal(take(&payload), ERR_TIMEOUT);
     // Once empty it takes as much again.
-    fc_room_inbox_put(&inbox, bytes_view_of(large, FC_ROOM_INBOX_MAX_BYTES));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of(large, FC_ROOM_INBOX_MAX_BYTES));
     assert_int_equal(take(&payload), ERR_OK);
     assert_non_null(payload);
     free(payload);
@@ -95,7 +97,7 @@ test_the_end_comes_after_what_was_queued(void **state)
     (void)state;
     struct fc_room_payload *payload = NULL;
     enum err end_reason = ERR_OK;
-    fc_room_inbox_put(&inbox, bytes_view_of_text("one"));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of_text("one"));
     fc_room_inbox_end(&inbox, ERR_IO);
     expect_text("one");
     assert_int_equal(fc_room_inbox_take(&inbox, LONG_MS, &payload, &end_reason), ERR_UNAVAILABLE);
@@ -126,7 +128,7 @@ test_closing_wakes_whoever_waits(void **state)
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_false(fc_room_inbox_pause(&inbox, LONG_MS));
     assert_true(fc_room_inbox_is_closed(&inbox));
-    fc_room_inbox_put(&inbox, bytes_view_of_text("late"));
+    fc_room_inbox_put(&inbox, topic, bytes_view_of_text("late"));
     assert_int_equal(take(&payload), ERR_CANCELLED);
 }
 

@@ -251,12 +251,38 @@ UNUSED_METHOD(create_room, CreateRoom)
 UNUSED_METHOD(list_rooms, ListRooms)
 UNUSED_METHOD(join, Join)
 UNUSED_METHOD(leave, Leave)
+UNUSED_METHOD(get_room, GetRoom)
+UNUSED_METHOD(amend, Amend)
+UNUSED_METHOD(get_log, GetLog)
+UNUSED_METHOD(get_link, GetLink)
+UNUSED_METHOD(search, Search)
+UNUSED_METHOD(mark_read, MarkRead)
+UNUSED_METHOD(typing, Typing)
+UNUSED_METHOD(get_presence, GetPresence)
+UNUSED_METHOD(set_presence, SetPresence)
+UNUSED_METHOD(block, Block)
+UNUSED_METHOD(list_blocks, ListBlocks)
+UNUSED_METHOD(report, Report)
+UNUSED_METHOD(list_reports, ListReports)
 
 static const struct rpc_method_rule rules[] = {
     {.method = "CreateRoom", .access = RPC_ACCESS_TOKEN},
     {.method = "ListRooms", .access = RPC_ACCESS_TOKEN},
     {.method = "Join", .access = RPC_ACCESS_TOKEN},
     {.method = "Leave", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetRoom", .access = RPC_ACCESS_TOKEN},
+    {.method = "Amend", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetLog", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetLink", .access = RPC_ACCESS_TOKEN},
+    {.method = "Search", .access = RPC_ACCESS_TOKEN},
+    {.method = "MarkRead", .access = RPC_ACCESS_TOKEN},
+    {.method = "Typing", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "SetPresence", .access = RPC_ACCESS_TOKEN},
+    {.method = "Block", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListBlocks", .access = RPC_ACCESS_TOKEN},
+    {.method = "Report", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListReports", .access = RPC_ACCESS_TOKEN},
     {.method = "Send", .access = RPC_ACCESS_TOKEN},
     {.method = "History", .access = RPC_ACCESS_TOKEN},
     {.method = "Subscribe", .access = RPC_ACCESS_TOKEN},
@@ -302,6 +328,19 @@ setup(void **state)
         .list_rooms = list_rooms,
         .join = join,
         .leave = leave,
+        .get_room = get_room,
+        .amend = amend,
+        .get_log = get_log,
+        .get_link = get_link,
+        .search = search,
+        .mark_read = mark_read,
+        .typing = typing,
+        .get_presence = get_presence,
+        .set_presence = set_presence,
+        .block = block,
+        .list_blocks = list_blocks,
+        .report = report,
+        .list_reports = list_reports,
         .send = send_message,
         .history = history,
         .subscribe = subscribe,
@@ -384,8 +423,10 @@ on_state(void *context, enum fc_stream_state state, enum err code, const struct 
 static enum err
 try_open(bool is_from_head, uint64_t after_seq, struct err_detail *why)
 {
+    const char *const rooms[] = {"team"};
     struct fc_room_stream_options options = {
-        .room = "team",
+        .rooms = rooms,
+        .room_count = 1,
         .is_from_head = is_from_head,
         .after_seq = after_seq,
         .on_message = on_message,

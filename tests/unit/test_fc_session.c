@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/digest.h"
+#include "client/fc_derive_priv.h"
 #include "client/fc_session.h"
 
 #include "fc/auth/v1/auth.pb-c.h"
@@ -20,6 +21,8 @@ static const char token[] = "fct_0123456789012345678901234567890123456789012";
 
 // HKDF-SHA256(scrypt(password, 00 01 .. 0f, 2^15, 8, 1), "", "fc/1 auth"), computed with Python's hashlib and hmac.
 static const char golden_key[] = "8036a1075e153d6a1bae0308ceeafa456955568604cb2ca5d9c7c342edb84cf7";
+// The same with "fc/1 backup".
+static const char golden_backup_key[] = "8116b2cde3f1119bdc5a88a42c5c775c0bfd575b20a87313660c1c191ec04d91";
 
 // --- The server ---------------------------------------------------------------------------------------------------
 
@@ -90,6 +93,7 @@ answer(ProtobufCService *service, unsigned method, const ProtobufCMessage *input
     } else if (method == WHO_AM_I) {
         who = (Fc__Auth__V1__WhoAmIResponse)FC__AUTH__V1__WHO_AM_IRESPONSE__INIT;
         who.user_name = strdup(server.user_name);
+        who.user_id = (ProtobufCBinaryData){.len = 16, .data = salt_of_server};
         call->response = &who.base;
     }
 }
@@ -219,6 +223,20 @@ test_login_sends_the_derived_key_and_keeps_the_token(void **state)
     assert_string_equal(credential.token, token);
     assert_string_equal(fc_session_token(session), token);
     assert_string_equal(fc_session_channel(session)->token, token);
+}
+
+static void
+test_login_keeps_the_backup_key_and_does_not_send_it(void **state)
+{
+    (void)state;
+    char hex[65];
+    struct fc_credential credential = {0};
+    assert_null(fc_derive_backup_key(session));
+    assert_int_equal(log_in("ann", &credential, NULL), ERR_OK);
+    bytes_to_hex(bytes_view_of(fc_derive_backup_key(session), 32), hex);
+    assert_string_equal(hex, golden_backup_key);
+    bytes_to_hex(bytes_view_of(server.key, sizeof(server.key)), hex);
+    assert_string_not_equal(hex, golden_backup_key);
 }
 
 static void
@@ -375,6 +393,7 @@ main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, destroy)
     const struct CMUnitTest tests[] = {
         TEST(test_login_sends_the_derived_key_and_keeps_the_token),
+        TEST(test_login_keeps_the_backup_key_and_does_not_send_it),
         TEST(test_sign_up_sends_the_key_for_the_salt_that_it_made),
         TEST(test_login_refuses_a_server_that_asks_for_an_unsafe_key),
         TEST(test_login_refuses_what_is_no_token),

@@ -129,11 +129,22 @@ class RecordingProxy:
                 continue
             for one in (client, server):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            calls = {}  # number -> method, of calls without an answer
             with self._lock:
                 self._sockets |= {client, server}
-            self._start(self._pump, client, server, lambda message, calls=calls: self._see_request(message, calls))
-            self._start(self._pump, server, client, lambda message, calls=calls: self._is_to_pass(message, calls))
+            self._start(self._connect, client, server)
+
+    def _connect(self, client, server):
+        """One connection to its end."""
+        calls = {}  # number -> method, of those without an answer
+        there = threading.Thread(target=self._pump, daemon=True,
+                                 args=(client, server, lambda message: self._see_request(message, calls)))
+        there.start()
+        self._pump(server, client, lambda message: self._is_to_pass(message, calls))
+        there.join()
+        with self._lock:
+            self._sockets -= {client, server}
+        client.close()
+        server.close()
 
     def _pump(self, source, target, is_to_pass):
         messages, kept = _Messages(), bytearray()

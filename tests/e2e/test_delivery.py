@@ -30,15 +30,15 @@ class LostAnswers(RoomTestCase):
         self.assertEqual(len(self.sealed_messages(room_id)), 3)
 
     def test_a_change_whose_answer_is_lost_is_made_once(self):
-        anna, bert, carl = (self.person(name) for name in ("dora", "emil", "fritz"))
-        room_id = self.room("group", anna)
+        anna, bert, carl = (self.person(name) for name in ("anna", "bert", "carl"))
+        room_id = self.room("team", anna)
         self.proxy.lose_replies(AMEND, 2)
-        anna.run("room", "amend", "group", "--add", "emil,fritz")
+        anna.run("room", "amend", "team", "--add", "bert,carl")
         self.assertEqual(self.proxy.lost, 2)
         self.assertEqual(len(self.log_entries(room_id)), 2)
-        carl.run("send", "group", "here")
-        self.assertEqual(self.texts(bert, "group"), ["here"])
-        self.assert_one_fingerprint("group", anna, bert, carl)
+        carl.run("send", "team", "here")
+        self.assertEqual(self.texts(bert, "team"), ["here"])
+        self.assert_one_fingerprint("team", anna, bert, carl)
 
 
 class KilledSenders(RoomTestCase):

@@ -11,7 +11,7 @@ import tempfile
 
 from fc.e2e.v1 import chain_pb2
 from fc_client import Channel, e2e, log_in
-from fcd_process import NOT_ALLOWED, NOT_FOUND, Fc, FcTestCase
+from fcd_process import NOT_ALLOWED, NOT_FOUND, Fc, Fcd, FcTestCase
 from recording_proxy import RecordingProxy
 
 PASSWORD = "a long password"
@@ -65,10 +65,16 @@ def opens(sealed, secret):
 
 
 class RoomTestCase(FcTestCase):
-    """One fcd and one proxy for each test; people connect through it unless they are said not to."""
+    """One fcd and one proxy for each test; people connect through it."""
+
+    @classmethod
+    def setUpClass(cls):
+        pass
 
     def setUp(self):
         super().setUp()
+        self.fcd = Fcd(*self.fcd_options)
+        self.addCleanup(self.fcd.close)
         self.proxy = RecordingProxy(self.fcd.url)
         self.addCleanup(self.proxy.close)
 

@@ -237,7 +237,8 @@ fc_chat_take_room(struct fc_chat *chat, const Fc__Chat__V1__Room *wire, struct f
     err = fc_store_room_put(chat->store, &row, why);
     if (err == ERR_CONFLICT) {
         return err_fail(why, ERR_UNTRUSTED,
-            "the server says that \"%s\" is %s now, which no room ever becomes: it, or somebody in between, is not honest",
+            "the server says that \"%s\" is %s now, which no room ever becomes: it, or somebody in between, is not "
+            "honest",
             room.name, room.is_plain ? "not encrypted" : "encrypted");
     }
     if (err == ERR_OK) {

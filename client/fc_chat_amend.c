@@ -1,6 +1,7 @@
-// Changing rooms. In plain ones the server is asked; in encrypted ones an entry of the log says what changes, gives keys
-// to exactly those who shall have them, and counts when the server has put it into the log: own entries are applied, as
-// everybody's, when they come back from there. When others were faster the entry is made anew on top of theirs.
+// Changing rooms. In plain ones the server is asked; in encrypted ones an entry of the log says what changes, gives
+// keys to exactly those who shall have them, and counts when the server has put it into the log: own entries are
+// applied, as everybody's, when they come back from there. When others were faster the entry is made anew on top of
+// theirs.
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,8 +68,9 @@ remove_people(struct fc_chat_entry *entry, const struct fc_chat_place *place, co
         Fc__E2e__V1__RoomChange *change =
             err == ERR_OK ? fc_chat_entry_add(entry, FC__E2E__V1__ROOM_CHANGE__KIND_REMOVE_MEMBER) : NULL;
         if (err == ERR_OK) {
-            err = change == NULL ? ERR_NO_MEMORY
-                                 : fc_chat_entry_bytes(entry, member->user_id.data, E2E_ID_BYTES, &change->remove_member);
+            err = change == NULL
+                      ? ERR_NO_MEMORY
+                      : fc_chat_entry_bytes(entry, member->user_id.data, E2E_ID_BYTES, &change->remove_member);
         }
     }
     return err;
@@ -121,15 +123,16 @@ static enum err
 write_amendment(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place,
     const struct fc_chat_amendment *amendment, struct err_detail *why)
 {
-    enum err err = add_people(chat, entry, amendment->add, amendment->add_count, false, why);
-    if (err == ERR_OK) {
-        err = add_people(chat, entry, amendment->invite, amendment->invite_count, true, why);
-    }
-    if (err == ERR_OK) {
-        err = set_roles(entry, place, amendment, why);
-    }
+    enum err err = set_roles(entry, place, amendment, why);
+    // Who is removed and added in one step comes back with the keys that they have now.
     if (err == ERR_OK) {
         err = remove_people(entry, place, amendment->remove, amendment->remove_count, why);
+    }
+    if (err == ERR_OK) {
+        err = add_people(chat, entry, amendment->add, amendment->add_count, false, why);
+    }
+    if (err == ERR_OK) {
+        err = add_people(chat, entry, amendment->invite, amendment->invite_count, true, why);
     }
     if (err == ERR_OK && amendment->name != NULL) {
         err = fc_chat_entry_set_text(entry, FC__E2E__V1__ROOM_CHANGE__KIND_SET_NAME, amendment->name);
@@ -291,8 +294,7 @@ take_name(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *
 }
 
 enum err
-fc_chat_amend(struct fc_chat *chat, const char *room, const struct fc_chat_amendment *amendment,
-    struct err_detail *why)
+fc_chat_amend(struct fc_chat *chat, const char *room, const struct fc_chat_amendment *amendment, struct err_detail *why)
 {
     struct fc_chat_place *place = NULL;
     fc_chat_lock(chat);

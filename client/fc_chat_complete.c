@@ -123,7 +123,8 @@ list_targets(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_
         if (is_known) {
             receivers->targets[receivers->target_count++].user = user;
         } else {
-            fc_chat_warn(chat, "%s has a new identity and gets no key of \"%s\" until somebody removes and adds them again",
+            fc_chat_warn(chat,
+                "%s has a new identity and gets no key of \"%s\" until somebody removes and adds them again",
                 user->name, place->row.name);
         }
     }
@@ -233,4 +234,3 @@ fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, 
     }
     return err == ERR_OK ? fc_chat_entry_sign(entry, device->sign_private, link) : err;
 }
-

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-
 #include <uthash.h>
 
 #include "client/fc_chat.h"
@@ -37,7 +36,7 @@ struct fc_chat_place {
     uint8_t (*chains)[E2E_HASH_BYTES];
     uint64_t chain_first;
     uint8_t known_head[E2E_HASH_BYTES]; // the hash that was last found in the log, which the next message names too
-    UT_hash_handle hh; // by row.room_id
+    UT_hash_handle hh;                  // by row.room_id
 };
 
 // fc_chat_user_kept is somebody's chain in memory while a chat is open.
@@ -113,10 +112,10 @@ enum err fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, str
 enum err fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
     uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why) ERR_CHECKED;
 // fc_chat_log_has says whether an entry with this hash is in the log, and whether a user has ever been a member.
-enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash,
-    bool *has_out, struct err_detail *why) ERR_CHECKED;
-enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place,
-    const uint8_t user_id[E2E_ID_BYTES], bool *names_out, struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash, bool *has_out,
+    struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place, const uint8_t user_id[E2E_ID_BYTES],
+    bool *names_out, struct err_detail *why) ERR_CHECKED;
 
 // --- fc_chat_amend.c and fc_chat_complete.c
 
@@ -131,8 +130,8 @@ enum err fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place
 typedef enum err fc_chat_write_fn(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place,
     const void *context, struct err_detail *why);
 
-// fc_chat_amend_log makes an entry of what `write` says, sends it, and applies what has become of the log. Others may be
-// faster: then it is made anew. ERR_CONFLICT: again and again.
+// fc_chat_amend_log makes an entry of what `write` says, sends it, and applies what has become of the log. Others may
+// be faster: then it is made anew. ERR_CONFLICT: again and again.
 enum err fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_write_fn *write,
     const void *context, bool is_rekey_wanted, struct err_detail *why) ERR_CHECKED;
 
@@ -144,16 +143,16 @@ enum err fc_chat_rekey(struct fc_chat *chat, struct fc_chat_place *place, struct
 // fc_chat_opened is a message as the store takes it, with what it borrows from.
 struct fc_chat_opened {
     struct fc_store_message message;
-    struct bytes content;              // of an encrypted one
-    Fc__Chat__V1__Content *unpacked;   // owned
+    struct bytes content;            // of an encrypted one
+    Fc__Chat__V1__Content *unpacked; // owned
     struct bytes mentions;
     struct bytes file;
     uint8_t device_id[E2E_ID_BYTES];
     char *sender; // owned, of an encrypted one: as the sender's chain says
 };
 
-// fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's synced_seq,
-// and moves the place's chain on (not the store's). What cannot be opened is said in `unread`.
+// fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's
+// synced_seq, and moves the place's chain on (not the store's). What cannot be opened is said in `unread`.
 // ERR_UNTRUSTED: the chain is broken.
 enum err fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
     struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;

@@ -1,6 +1,6 @@
-// Sending: a message is sealed once, written to the outbox, and sent under its own id until the server has it. What is in
-// the outbox is sent again byte for byte; only when its epoch is over it is sealed anew, under the same id, so that the
-// server still takes it once.
+// Sending: a message is sealed once, written to the outbox, and sent under its own id until the server has it. What is
+// in the outbox is sent again byte for byte; only when its epoch is over it is sealed anew, under the same id, so that
+// the server still takes it once.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +85,14 @@ write_file(struct written *written, const struct fc_chat_draft *draft)
     if (file == NULL) {
         return;
     }
+    if (file->mime_type != NULL) {
+        written->file.mime_type = (char *)(uintptr_t)file->mime_type;
+        written->file.width_px = file->width_px;
+        written->file.height_px = file->height_px;
+    }
+    if (file->name == NULL) {
+        return;
+    }
     written->file.name = (char *)(uintptr_t)file->name;
     written->file.size_bytes = file->sealed_size_bytes;
     written->file.md5 = lend(file->sealed_md5, sizeof(file->sealed_md5));
@@ -108,8 +116,8 @@ write_content(const struct fc_chat_draft *draft, struct written *out, struct err
         return err_fail(why, ERR_INVALID,
             "the message is not UTF-8 text; convert it (iconv -t UTF-8), or send it as a file with fc upload");
     }
-    out->text = strndup((const char *)(draft->text.data == NULL ? (const uint8_t *)"" : draft->text.data),
-        draft->text.size);
+    out->text =
+        strndup((const char *)(draft->text.data == NULL ? (const uint8_t *)"" : draft->text.data), draft->text.size);
     if (out->text == NULL) {
         return ERR_NO_MEMORY;
     }
@@ -362,7 +370,8 @@ is_for_later(enum err code)
            code == ERR_UNAUTHENTICATED || code == ERR_NO_SPACE || code == ERR_INTERNAL || code == ERR_CANCELLED;
 }
 
-// dispatch sends one message of the outbox and takes it out when it is settled. Errors for which it stays: is_for_later.
+// dispatch sends one message of the outbox and takes it out when it is settled. Errors for which it stays:
+// is_for_later.
 static enum err
 dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sent *out, struct err_detail *why)
 {

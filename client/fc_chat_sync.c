@@ -53,8 +53,8 @@ keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_ope
             "the server shows other messages of \"%s\" than before under the same numbers", place->row.name);
     }
     if (err == ERR_OK && repeated > 0) {
-        fc_chat_warn(chat, "the server repeats %zu messages of \"%s\" under new numbers: they are not shown again", repeated,
-            place->row.name);
+        fc_chat_warn(chat, "the server repeats %zu messages of \"%s\" under new numbers: they are not shown again",
+            repeated, place->row.name);
     }
     if (err == ERR_OK) {
         place->row.synced_seq = last_seq;
@@ -107,7 +107,8 @@ sync_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_out
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_history(&call, &request, &page), why);
     if (err == ERR_OK && page->head_seq < place->row.synced_seq) {
         err = err_fail(why, ERR_UNTRUSTED,
-            "the server's history of \"%s\" ends at %llu, and %llu had been seen: messages were taken back, or the server "
+            "the server's history of \"%s\" ends at %llu, and %llu had been seen: messages were taken back, or the "
+            "server "
             "restored from a backup",
             place->row.name, (unsigned long long)page->head_seq, (unsigned long long)place->row.synced_seq);
     }
@@ -272,6 +273,9 @@ fc_chat_tell(struct fc_chat *chat, const struct fc_chat_place *place, const stru
         message.has_file = true;
         message.file_id = file->file_id.data;
         message.file_name = file->name;
+        message.file_mime_type = file->mime_type;
+        message.file_width_px = file->width_px;
+        message.file_height_px = file->height_px;
         message.file_size_bytes = file->key != NULL ? file->key->plain_size_bytes : file->size_bytes;
         message.file_md5 = file->md5.len == DIGEST_MD5_BYTES ? file->md5.data : no_md5;
     }

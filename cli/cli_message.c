@@ -43,8 +43,8 @@ add_json_lists(struct cli_text *text, const struct fc_message *message)
 }
 
 // What a message has beside a text is left out where it has not.
-void
-cli_message_add_json(struct cli_text *text, const struct fc_message *message)
+static void
+add_json(struct cli_text *text, const struct fc_message *message)
 {
     cli_json_open(text, NULL);
     cli_json_text(text, "room", message->room);
@@ -267,15 +267,21 @@ cli_message_style_from(const struct cli_options *options)
     };
 }
 
+void
+cli_message_add(struct cli_text *text, const struct fc_message *message, const struct cli_message_style *style)
+{
+    if (style->is_json) {
+        add_json(text, message);
+    } else {
+        add_line(text, style, message);
+    }
+}
+
 enum err
 cli_message_print(const struct fc_message *message, const struct cli_message_style *style, struct err_detail *why)
 {
     struct cli_text text = {0};
-    if (style->is_json) {
-        cli_message_add_json(&text, message);
-    } else {
-        add_line(&text, style, message);
-    }
+    cli_message_add(&text, message, style);
     return cli_text_print(&text, why);
 }
 

@@ -37,6 +37,9 @@ on_link(void *context, const struct fc_chat_link *link)
 {
     struct showing *showing = context;
     struct cli_text *text = &showing->text;
+    if (!cli_link_works(link)) {
+        return true;
+    }
     if (showing->is_json) {
         cli_json_open(text, NULL);
         cli_link_add_json(text, link);

@@ -113,8 +113,8 @@ const struct cli_command cmd_history = {
     .synopsis = "ROOM [--since SEQ | --before SEQ | --around SEQ | ...]",
     .summary = "print messages of a room",
     .details = "The newest ones, 50 unless --limit says otherwise, or those before or around a\n"
-               "message. With --since all that follow message SEQ, and with --after-time all that\n"
-               "were sent since then, or the first --limit of them. Oldest first.\n"
+               "message. With --since all that follow message SEQ, and with --after-time all\n"
+               "that were sent since then, or the first --limit of them. Oldest first.\n"
                "\n"
                "What is edited or deleted is shown as it is now; --events shows each step. When\n"
                "the server cannot be reached, what this machine has is printed.\n",

@@ -11,6 +11,10 @@
 
 #include "fc/chat/v1/chat.stub.h"
 
+enum {
+    CLOCKS_APART_MAX_MS = 10 * 60 * 1000, // of a server and its clients
+};
+
 static char *
 lend_text(const char *text)
 {
@@ -100,17 +104,25 @@ set_roles(struct fc_chat_entry *entry, const struct fc_chat_place *place, const 
     return err;
 }
 
+bool
+fc_chat_is_link_spent(const struct fc_chat *chat, const struct fc_chat_place *place, const Fc__E2e__V1__RoomLink *link)
+{
+    const Fc__E2e__V1__RoomMember *self = e2e_room_member(&place->state, fc_chat_own_id(chat));
+    bool is_admin = self != NULL && self->role >= FC__E2E__V1__ROLE__ADMIN;
+    // Only admins may take out what by another's clock has not expired.
+    return e2e_room_is_link_used_up(link) ||
+           e2e_room_is_link_expired(link, clock_unix_ms() - (is_admin ? 0 : CLOCKS_APART_MAX_MS));
+}
+
 // revoke_spent_links takes out links that have expired or are used up, which any rekey does.
 static enum err
-revoke_spent_links(struct fc_chat_entry *entry, const struct fc_chat_place *place)
+revoke_spent_links(const struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place)
 {
     const Fc__E2e__V1__RoomState *state = place->state.state;
     enum err err = ERR_OK;
     for (size_t i = 0; i < state->n_links && err == ERR_OK; i++) {
         const Fc__E2e__V1__InviteLink *link = state->links[i]->link;
-        bool is_spent = (link->expires_at_ms != 0 && link->expires_at_ms <= clock_unix_ms()) ||
-                        (link->max_uses != 0 && state->links[i]->use_count >= link->max_uses);
-        if (is_spent) {
+        if (fc_chat_is_link_spent(chat, place, state->links[i]) && !fc_chat_entry_revokes(entry, link)) {
             Fc__E2e__V1__RoomChange *change = fc_chat_entry_add(entry, FC__E2E__V1__ROOM_CHANGE__KIND_REVOKE_LINK);
             err = change == NULL ? ERR_NO_MEMORY
                                  : fc_chat_entry_bytes(entry, link->link_id.data, E2E_ID_BYTES, &change->revoke_link);
@@ -188,7 +200,7 @@ fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_wri
         if (err == ERR_OK) {
             bool is_rekey = is_rekey_wanted || place->state.state->is_rekey_needed ||
                             e2e_room_needs_rekey(&place->state, &entry.entry);
-            err = is_rekey ? revoke_spent_links(&entry, place) : ERR_OK;
+            err = is_rekey ? revoke_spent_links(chat, &entry, place) : ERR_OK;
             if (err == ERR_OK) {
                 err = fc_chat_entry_complete(chat, place, &entry, is_rekey, NULL, why);
             }

@@ -500,6 +500,35 @@ finish_output(struct output *output, enum err err, struct err_detail *why)
     return err;
 }
 
+// check_sealed compares all that has arrived with what was announced, before anything of it is passed on.
+static enum err
+check_sealed(const Fc__E2e__V1__FileKey *announced, const struct e2e_file_key *key, int fd, struct err_detail *why)
+{
+    uint8_t sha256[DIGEST_SHA256_BYTES];
+    uint64_t size = e2e_file_sealed_size(key);
+    uint8_t *buffer = malloc(SEGMENT_PLAIN_BYTES);
+    struct digest *digest = NULL;
+    enum err err = buffer == NULL ? ERR_NO_MEMORY : digest_new(DIGEST_SHA256, &digest);
+    for (uint64_t at = 0; at < size && err == ERR_OK; at += SEGMENT_PLAIN_BYTES) {
+        size_t part = size - at < SEGMENT_PLAIN_BYTES ? (size_t)(size - at) : SEGMENT_PLAIN_BYTES;
+        err = file_read_at(fd, buffer, part, (off_t)at);
+        if (err == ERR_OK) {
+            err = digest_update(digest, bytes_view_of(buffer, part));
+        }
+    }
+    if (err == ERR_OK) {
+        err = digest_final(digest, sha256);
+    }
+    bool is_other = err == ERR_OK && !bytes_view_equal(bytes_view_of(sha256, sizeof(sha256)),
+                                         bytes_view_of(announced->sealed_sha256.data, announced->sealed_sha256.len));
+    if (is_other || err == ERR_OUT_OF_RANGE) {
+        err = err_fail(why, ERR_CORRUPT, "the file is not what was announced: it was changed or cut");
+    }
+    digest_free(&digest);
+    free(buffer);
+    return err;
+}
+
 static enum err
 open_spool(const struct announced *announced, const struct spool *spool, const struct fc_file *stored,
     struct output *output, struct fc_file *out, struct err_detail *why)
@@ -510,6 +539,9 @@ open_spool(const struct announced *announced, const struct spool *spool, const s
     if (err == ERR_INVALID || err == ERR_CORRUPT ||
         (err == ERR_OK && e2e_file_sealed_size(&key) != stored->size_bytes)) {
         return err_fail(why, ERR_CORRUPT, "\"%s\" is not what was announced", announced->name);
+    }
+    if (err == ERR_OK) {
+        err = check_sealed(announced->file->key, &key, spool->fd, why);
     }
     if (err == ERR_OK) {
         err = digests_new(&digests);

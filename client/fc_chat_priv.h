@@ -126,6 +126,12 @@ struct fc_chat_entry;
 enum err fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_chat_entry *entry,
     bool is_rekey_wanted, const struct e2e_keys *link, struct err_detail *why) ERR_CHECKED;
 
+bool fc_chat_entry_revokes(const struct fc_chat_entry *entry, const Fc__E2e__V1__InviteLink *link);
+
+// fc_chat_is_link_spent: the link is used up or has expired, and the next rekey of one's own takes it out.
+bool fc_chat_is_link_spent(const struct fc_chat *chat, const struct fc_chat_place *place,
+    const Fc__E2e__V1__RoomLink *link);
+
 // fc_chat_write_fn puts changes into an entry that follows the place's newest one.
 typedef enum err fc_chat_write_fn(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place,
     const void *context, struct err_detail *why);

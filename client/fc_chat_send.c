@@ -234,11 +234,16 @@ seal_request(struct fc_chat *chat, struct fc_chat_place *place, const uint8_t me
     return err;
 }
 
-// is_rekey_due: somebody left, or the epoch is old.
+// is_rekey_due: somebody left, a link is over, or the epoch is old.
 static bool
-is_rekey_due(const struct fc_chat_place *place)
+is_rekey_due(const struct fc_chat *chat, const struct fc_chat_place *place)
 {
     const Fc__E2e__V1__RoomState *state = place->state.state;
+    for (size_t i = 0; i < state->n_links; i++) {
+        if (fc_chat_is_link_spent(chat, place, state->links[i])) {
+            return true;
+        }
+    }
     return state->is_rekey_needed || clock_unix_ms() - state->epoch_started_at_ms > EPOCH_MAX_MS;
 }
 
@@ -253,7 +258,7 @@ prepare_room(struct fc_chat *chat, struct fc_chat_place *place, bool is_stale, s
     if (err == ERR_OK && place->state.state == NULL) {
         err = err_fail(why, ERR_PROTOCOL, "the server has no log of \"%s\"", place->row.name);
     }
-    if (err == ERR_OK && is_rekey_due(place)) {
+    if (err == ERR_OK && is_rekey_due(chat, place)) {
         err = fc_chat_rekey(chat, place, why);
     }
     return err;

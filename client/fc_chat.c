@@ -8,6 +8,8 @@
 
 #define HASH_NONFATAL_OOM 1
 
+#include "base/digest.h"
+#include "base/work_pool.h"
 #include "client/fc_chat_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
@@ -109,6 +111,10 @@ fc_chat_close(struct fc_chat **chat)
     if (self == NULL) {
         return;
     }
+    if (self->pool != NULL) {
+        work_pool_free(&self->pool);
+    }
+    digest_wipe(&self->last_secret, sizeof(self->last_secret));
     struct fc_chat_place *place;
     struct fc_chat_place *next;
     HASH_ITER(hh, self->places, place, next)

@@ -192,6 +192,9 @@ enum err fc_chat_each_queued(struct fc_chat *chat, bool (*fn)(void *context, con
 
 // fc_chat_sync fetches and opens what the local store lacks of a room.
 enum err fc_chat_sync(struct fc_chat *chat, const char *room, struct err_detail *why) ERR_CHECKED;
+// fc_chat_sync_rooms does so for many, faster than one after the other. Rooms that one is in no more are left out.
+enum err fc_chat_sync_rooms(struct fc_chat *chat, const char *const *rooms, size_t room_count,
+    struct err_detail *why) ERR_CHECKED;
 
 // Which messages: the newest, but for one selector that is set.
 struct fc_chat_range {

@@ -158,7 +158,7 @@ replay_message(struct fc_chat *chat, struct fc_chat_place *replay, struct replay
         return err_fail(why, ERR_UNTRUSTED, "the server keeps back the messages after %llu of \"%s\"",
             (unsigned long long)replay->row.synced_seq, replay->row.name);
     }
-    enum err err = fc_chat_open_message(chat, replay, wire, &opened, why);
+    enum err err = fc_chat_open_message(chat, replay, wire, NULL, &opened, why);
     if (err == ERR_OK) {
         err = check_claim(replay, chain, wire, why);
     }

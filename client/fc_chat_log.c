@@ -344,7 +344,17 @@ enum err
 fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
     uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why)
 {
+    if (epoch != 0 && chat->last_secret.epoch == epoch &&
+        memcmp(chat->last_secret.room_id, place->row.room_id, E2E_ID_BYTES) == 0) {
+        memcpy(secret_out, chat->last_secret.secret, E2E_SECRET_BYTES);
+        return ERR_OK;
+    }
     enum err err = fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why);
+    if (err == ERR_OK) {
+        memcpy(chat->last_secret.room_id, place->row.room_id, E2E_ID_BYTES);
+        memcpy(chat->last_secret.secret, secret_out, E2E_SECRET_BYTES);
+        chat->last_secret.epoch = epoch;
+    }
     if (err == ERR_NOT_FOUND) {
         return err_fail(why, ERR_NO_KEY,
             "this device has no key of \"%s\" for epoch %llu yet; any other device of yours gives it with fc device "

@@ -58,6 +58,14 @@ struct fc_chat {
     struct e2e_user earlier;         // lent by fc_chat_find_head: a chain as it was before a reset
     // While a room is entered by a link: further keys that wraps may be for. NULL: none.
     const struct e2e_keys *further_keys;
+    struct work_pool *pool; // NULL until there is much to open
+    unsigned pool_threads;
+    // The last epoch secret that was asked for, which the next message needs too.
+    struct {
+        uint8_t room_id[E2E_ID_BYTES];
+        uint64_t epoch; // 0: none
+        uint8_t secret[E2E_SECRET_BYTES];
+    } last_secret;
 };
 
 // --- fc_chat.c
@@ -96,6 +104,8 @@ enum err fc_chat_user_named(struct fc_chat *chat, const char *name, const struct
 // fc_chat_user takes the chain as it is here if it reaches min_seq, else asks.
 enum err fc_chat_user(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES], uint64_t min_seq,
     const struct e2e_user **out, struct err_detail *why) ERR_CHECKED;
+// fc_chat_user_here takes the chain as it is here, and asks nobody. NULL: none.
+const struct e2e_user *fc_chat_user_here(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES]);
 // fc_chat_users_sync asks for what is new on the chains of many at once.
 enum err fc_chat_users_sync(struct fc_chat *chat, const uint8_t *const *user_ids, size_t count,
     struct err_detail *why) ERR_CHECKED;
@@ -144,6 +154,35 @@ enum err fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc
 // fc_chat_rekey starts a new epoch, as fc_chat_send does when one is due.
 enum err fc_chat_rekey(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 
+// --- fc_chat_ahead.c
+
+// fc_chat_opening is what has been found out about a sealed message before its turn.
+struct fc_chat_opening {
+    struct e2e_message message; // wire is NULL: not parsed
+    // By which device's key the signature was checked.
+    bool has_key;
+    bool has_verdict;
+    uint8_t sign_key[CRYPTO_KEY_BYTES];
+    enum err verdict;
+    // With which epoch secret it was opened.
+    bool has_secret;
+    bool is_opened;
+    uint8_t secret[E2E_SECRET_BYTES];
+    enum err opened;
+    struct bytes content;
+};
+
+struct fc_chat_ahead;
+
+// fc_chat_ahead_start begins to open messages on other threads, with the keys that are here, and borrows nothing. NULL
+// is fine: nothing is known ahead. fc_chat_ahead_wait helps until all are opened; then fc_chat_ahead_get gives what has
+// been found out about one.
+struct fc_chat_ahead *fc_chat_ahead_start(struct fc_chat *chat, const struct fc_chat_place *place,
+    Fc__Chat__V1__Message *const *messages, size_t count);
+void fc_chat_ahead_wait(struct fc_chat_ahead *ahead);
+struct fc_chat_opening *fc_chat_ahead_get(struct fc_chat_ahead *ahead, size_t index);
+void fc_chat_ahead_free(struct fc_chat_ahead **ahead);
+
 // --- fc_chat_open.c
 
 // fc_chat_opened is a message as the store takes it, with what it borrows from.
@@ -158,20 +197,23 @@ struct fc_chat_opened {
 };
 
 // fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's
-// synced_seq, and moves the place's chain on (not the store's). What cannot be opened is said in `unread`.
-// ERR_UNTRUSTED: the chain is broken.
+// synced_seq, and moves the place's chain on (not the store's). What cannot be opened is said in `unread`. ahead: what
+// is known of it already, which is used up, or NULL. ERR_UNTRUSTED: the chain is broken.
 enum err fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
 void fc_chat_opened_deinit(struct fc_chat_opened *opened);
 // fc_chat_open_waiting opens those that waited for a key that is here now.
 enum err fc_chat_open_waiting(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 
-// --- fc_chat_sync.c
+// --- fc_chat_fetch.c
 
 enum err fc_chat_sync_place(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 // fc_chat_take keeps one message that follows those that are here. ERR_OUT_OF_RANGE: it does not.
 enum err fc_chat_take(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
     struct err_detail *why) ERR_CHECKED;
+
+// --- fc_chat_sync.c
+
 // fc_chat_tell calls fn with a message of the store.
 bool fc_chat_tell(struct fc_chat *chat, const struct fc_chat_place *place, const struct fc_store_message *kept,
     fc_message_fn *fn, void *context);

@@ -178,17 +178,6 @@ mentions(const struct fc_message *message, const char *name)
     return false;
 }
 
-static void
-set_reply(enum err *code, struct tui_entry *entry, uint64_t reply_to_seq)
-{
-    if (reply_to_seq != 0) {
-        char text[40];
-        (void)snprintf(text, sizeof text, "> #%" PRIu64, reply_to_seq);
-        entry->reply_to_seq = reply_to_seq;
-        add(code, &entry->parts[TUI_PART_QUOTE], text);
-    }
-}
-
 static enum err
 finish(struct tui_entry *entry, enum err code, struct tui_entry **out)
 {
@@ -217,7 +206,7 @@ tui_entry_new(const struct fc_message *message, const char *own_name, struct tui
     set_sender(&code, entry, message->sender);
     add_text(&code, entry, message);
     if (!message->is_deleted && message->unreadable == NULL) {
-        set_reply(&code, entry, message->reply_to_seq);
+        entry->reply_to_seq = message->reply_to_seq;
         if (message->has_file) {
             add_file(&code, &entry->parts[TUI_PART_FILE], message);
         }
@@ -258,7 +247,7 @@ tui_entry_new_pending(const char *own_name, const char *text, bool is_emote, uin
     set_stamp(entry, now_unix_ms);
     entry->day = 0;
     set_sender(&code, entry, own_name);
-    set_reply(&code, entry, reply_to_seq);
+    entry->reply_to_seq = reply_to_seq;
     add_outside(&code, &entry->parts[TUI_PART_TEXT], text, true);
     return finish(entry, code, out);
 }

@@ -379,9 +379,11 @@ refresh(struct fc_chat *chat, struct err_detail *why)
             err = keep_page(chat, page, is_first, why);
         }
         if (err == ERR_OK) {
-            goes_on = page->has_more && strlen(page->next_after_name) < sizeof(after_name) &&
-                      strcmp(page->next_after_name, after_name) != 0;
-            (void)snprintf(after_name, sizeof(after_name), "%s", page->next_after_name);
+            size_t size = strlen(page->next_after_name) + 1;
+            goes_on = page->has_more && size <= sizeof(after_name) && strcmp(page->next_after_name, after_name) != 0;
+            if (goes_on) {
+                memcpy(after_name, page->next_after_name, size);
+            }
         }
         is_first = false;
         rpc_unary_deinit(&call);

@@ -9,7 +9,7 @@ enum {
     PREVIOUS_BYTES = E2E_SECRET_BYTES + E2E_SEAL_OVERHEAD_BYTES,
 };
 
-// --- Heads ----------------------------------------------------------------------------------------------------------
+// --- Heads ---------------------------------------------------------------------------------------------------------
 
 static int
 compare_seen(const void *a, const void *b)
@@ -151,7 +151,7 @@ e2e_room_heads_read(struct e2e_room_heads *heads, const Fc__E2e__V1__RoomEntry *
     return ERR_OK;
 }
 
-// --- Who gets keys --------------------------------------------------------------------------------------------------
+// --- Who gets keys -------------------------------------------------------------------------------------------------
 
 // A key that an entry gives, or that it has to or may give.
 struct given {
@@ -270,7 +270,7 @@ list_wraps(const Fc__E2e__V1__RoomEntry *entry, struct given_list *out, struct e
     return err;
 }
 
-// --- Rules ----------------------------------------------------------------------------------------------------------
+// --- Rules ---------------------------------------------------------------------------------------------------------
 
 static enum err
 check_rekey(const struct e2e_room_draft *draft, const struct given_list *wraps, bool has_ladder, struct err_detail *why)

@@ -437,7 +437,7 @@ check_about(struct store_tx *tx, const struct chat_outgoing *outgoing, const str
     if (target_seq == 0) {
         return ERR_OK;
     }
-    struct target target;
+    struct target target = {0};
     enum err err = find_target(tx, outgoing, room, target_seq, &target, why);
     if (err == ERR_OK) {
         err = check_target(outgoing, &target, room->role, why);

@@ -2,7 +2,7 @@
 import re
 import unittest
 
-from fcd_process import CONFLICT, FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase
+from fcd_process import CONFLICT, DONE, FAILED, LIMITED, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase
 
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 
@@ -169,6 +169,18 @@ class Rooms(FcTestCase):
         self.assertEqual(self.alice.run("history", room_id, "--json").object["text"], "by id")
         self.assertEqual(self.texts(), ["by id"])
         self.alice.run("join", room_id, "--since", "0", "--count", "1")
+
+
+class SmallServer(FcTestCase):
+    fcd_options = ("--max-rooms-per-user", "1", "--max-members", "2")
+
+    def test_limits_of_the_operator(self):
+        people = [self.person(name) for name in ("alice", "bob", "carol")]
+        people[0].run("room", "create", "first", "--plain")
+        self.assert_fails(people[0].try_run("room", "create", "second", "--plain"), LIMITED, "leave one")
+        people[0].run("send", "first", "hello")
+        people[1].run("join", "first", "--since", "0", "--count", "1")
+        self.assert_fails(people[2].try_run("join", "first", "--since", "0", "--count", "1"), LIMITED, "at most 2")
 
 
 if __name__ == "__main__":

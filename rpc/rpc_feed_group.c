@@ -2,9 +2,9 @@
 //
 //     push --> incoming --(the round)--> log: chunk, chunk, ... --> members, those that have had the least first
 //
-// While anything has not been handed out a round is under way, whose holder alone uses the log: the thread that pushed,
-// for its first few members, then the server's feed thread. A member that has had the rest of a chunk moves behind
-// those that have had no more, so the first member needs the first chunk, and chunks that it has passed are freed.
+// While anything has not been handed out a round is under way. The thread that pushed does it for the first few
+// members, then the server's feed thread. A member that has had the rest of a chunk moves behind those that have had no
+// more, so the first member needs the first chunk, and chunks that it has passed are freed.
 //
 // A round holds the members' lock for a few of them at a time. Who adds or removes one waits at the gate, which the
 // round has to pass as well, and so is the next.
@@ -53,14 +53,14 @@ struct rpc_feed_group {
         bool is_in_round;
     } incoming; // guarded by incoming_mutex
 
-    // The holder of the round's only.
-    struct chunk_list log;
     STAILQ_ENTRY(rpc_feed_group) due_link; // guarded by the due list's mutex
 
     pthread_mutex_t gate;
     pthread_mutex_t members_mutex;
-    struct member_list members; // those that have had the least first; guarded by members_mutex
-    uint64_t log_end;           // guarded by members_mutex
+    // Guarded by members_mutex.
+    struct member_list members; // those that have had the least first
+    struct chunk_list log;
+    uint64_t log_end;
 };
 
 static void
@@ -239,11 +239,14 @@ trim_log_locked(struct rpc_feed_group *group, uint64_t needed_from)
     }
 }
 
-// Hands a member the rest of one chunk.
+// Hands a member the rest of the chunk that it needs next.
 static void
 hand_out_locked(struct rpc_feed_group *group, struct rpc_feed_member *member)
 {
     struct chunk *chunk = TAILQ_FIRST(&group->log);
+    while (chunk->start + chunk->size <= member->had) {
+        chunk = TAILQ_NEXT(chunk, link); // the first in the list needs the first
+    }
     if (member->had < chunk->start) {
         count_dropped(group, chunk->start - member->had);
         member->had = chunk->start;
@@ -330,6 +333,19 @@ rpc_feed_group_push(struct rpc_feed_group *group, struct bytes_view payload)
         pass_round(group);
     }
     return err;
+}
+
+void
+rpc_feed_group_push_one(struct rpc_feed_member *member, struct bytes_view payload)
+{
+    struct rpc_feed_group *group = member->group;
+    lock_members(group);
+    take_incoming_locked(group);
+    while (member->had < group->log_end) {
+        hand_out_locked(group, member);
+    }
+    rpc_feed_push(member->feed, group->topic, payload);
+    pthread_mutex_unlock(&group->members_mutex);
 }
 
 static void *

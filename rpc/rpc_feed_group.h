@@ -48,4 +48,8 @@ void rpc_feed_group_remove(struct rpc_feed_member *member);
 // ERR_NO_MEMORY: nobody gets it.
 enum err rpc_feed_group_push(struct rpc_feed_group *group, struct bytes_view payload) ERR_CHECKED;
 
+// rpc_feed_group_push_one queues a copy for one member, behind all that was pushed to the group before. Without memory
+// the member does not get it.
+void rpc_feed_group_push_one(struct rpc_feed_member *member, struct bytes_view payload);
+
 #endif

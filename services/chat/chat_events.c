@@ -43,12 +43,19 @@ chat_events_encode_locked(struct chat_fanout *fanout, Fc__Chat__V1__Event *event
     return true;
 }
 
+static void
+push_scratch_locked(struct chat_fanout *fanout, struct watched_room *room)
+{
+    if (rpc_feed_group_push(room->group, bytes_as_view(&fanout->locked.scratch)) != ERR_OK) {
+        warn_dropped();
+    }
+}
+
 void
 chat_events_push_locked(struct chat_fanout *fanout, struct watched_room *room, Fc__Chat__V1__Event *event)
 {
-    if (chat_events_encode_locked(fanout, event) &&
-        rpc_feed_group_push(room->group, bytes_as_view(&fanout->locked.scratch)) != ERR_OK) {
-        warn_dropped();
+    if (chat_events_encode_locked(fanout, event)) {
+        push_scratch_locked(fanout, room);
     }
 }
 
@@ -84,13 +91,17 @@ push_with_heads_locked(struct chat_fanout *fanout, struct watched_room *room, Fc
         chat_wire_append_event(&fanout->locked.scratch, &heads) != ERR_OK) {
         return;
     }
+    if (to.except_id == NULL && to.only_id == NULL) {
+        push_scratch_locked(fanout, room);
+        return;
+    }
     struct watch *watch;
     LIST_FOREACH(watch, &room->watches, in_room)
     {
         const struct chat_subscription *subscription = watch->subscription;
         if ((to.except_id == NULL || !is_user(subscription, to.except_id)) &&
             (to.only_id == NULL || is_user(subscription, to.only_id))) {
-            rpc_feed_push(subscription->feed, room->room_id, bytes_as_view(&fanout->locked.scratch));
+            rpc_feed_group_push_one(&watch->member, bytes_as_view(&fanout->locked.scratch));
         }
     }
 }

@@ -11,7 +11,6 @@
 #include <uthash.h>
 
 #include "base/timer.h"
-#include "rpc/rpc_feed.h"
 #include "rpc/rpc_feed_group.h"
 #include "services/chat/chat_fanout.h"
 #include "services/chat/chat_wire.h"

@@ -264,6 +264,37 @@ test_what_is_too_much_loses_the_oldest(void **state)
     rpc_server_free(&server);
 }
 
+static void
+test_what_is_for_one_comes_behind_what_is_for_all(void **state)
+{
+    (void)state;
+    struct rpc_server *server = server_new();
+    struct rpc_feed_group *group = NULL;
+    struct follower *followers = calloc(MANY, sizeof(*followers));
+    assert_non_null(followers);
+    assert_int_equal(ERR_OK, rpc_feed_group_new(server, topic, &group));
+    for (size_t i = 0; i < MANY; i++) {
+        follow(&followers[i], server, group);
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        push(group, "a");
+        rpc_feed_group_push_one(&followers[i].member, bytes_view_of_text("1"));
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        char expected[MANY + 2];
+        memset(expected, 'a', sizeof(expected));
+        expected[i + 1] = '1'; // after as many as had been pushed then
+        expected[MANY + 1] = '\0';
+        wait_got(followers[i].wire, expected);
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        unfollow(&followers[i]);
+    }
+    free(followers);
+    rpc_feed_group_free(&group);
+    rpc_server_free(&server);
+}
+
 static size_t
 sent_bytes(struct wire *wire)
 {
@@ -371,6 +402,7 @@ main(void)
         cmocka_unit_test(test_many_get_all_in_order),
         cmocka_unit_test(test_what_comes_during_a_round_leaves_together),
         cmocka_unit_test(test_what_is_too_much_loses_the_oldest),
+        cmocka_unit_test(test_what_is_for_one_comes_behind_what_is_for_all),
         cmocka_unit_test(test_who_comes_during_a_round_holds_up_nobody),
         cmocka_unit_test(test_nothing_leaves_after_a_member_has_gone),
     };

@@ -73,7 +73,7 @@ run_history(struct cli *cli, struct err_detail *why)
     }
     if (code == ERR_OK && !cli_options_has(&cli->options, CLI_OPTION_OFFLINE)) {
         code = fc_chat_sync(cli->chat, cli->arguments[0], why);
-        code = cli_room_is_away(cli, code, why) ? ERR_OK : code;
+        code = cli_room_is_away(cli, cli->arguments[0], code, why) ? ERR_OK : code;
     }
     if (code == ERR_OK) {
         code = fc_chat_history(cli->chat, cli->arguments[0], &range, on_message, &printing, why);

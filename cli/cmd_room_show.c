@@ -106,7 +106,7 @@ add_people(struct cli *cli, struct showing *showing, const struct fc_room *room,
             cli_json_close_list(&showing->text);
         }
     }
-    return cli_room_is_away(cli, code, why) ? ERR_OK : code;
+    return cli_room_is_away(cli, NULL, code, why) ? ERR_OK : code;
 }
 
 static enum err

@@ -253,6 +253,13 @@ enum { FC_CHAT_FINGERPRINT_BYTES = 72 };
 enum err fc_chat_fingerprint(struct fc_chat *chat, const char *room, char out[FC_CHAT_FINGERPRINT_BYTES],
     struct err_detail *why) ERR_CHECKED;
 
+enum { FC_CHAT_MESSAGE_KEY_BYTES = 76 };
+
+// fc_chat_message_key gives the key of one message of an encrypted room, which opens no other, for fc_people_report.
+// ERR_NO_KEY; ERR_NOT_FOUND: no such message, or deleted; ERR_PRECONDITION: the room is plain.
+enum err fc_chat_message_key(struct fc_chat *chat, const char *room, uint64_t seq,
+    uint8_t key_out[FC_CHAT_MESSAGE_KEY_BYTES], struct err_detail *why) ERR_CHECKED;
+
 // What fc_chat_audit found in one room.
 struct fc_chat_audit {
     const char *room;

@@ -50,8 +50,8 @@ struct fc_reported {
     const char *reason;
     int64_t reported_unix_ms;
     const char *room;
-    struct fc_message message; // as it was then
-    bool has_message_key;
+    struct fc_message message; // as it was then; of an encrypted one the text is there if its reporter revealed it
+    bool is_revealed;
 };
 
 // fc_people_each_report calls fn for the reports after after_id, over as many pages as it takes. ERR_DENIED: the

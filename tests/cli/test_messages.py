@@ -4,7 +4,7 @@ import os
 import subprocess
 import unittest
 
-from fcd_process import DONE, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase, limit, running
+from fcd_process import DONE, FAILED, NO_KEY, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase, limit, running
 from terminal import Terminal
 
 ROOMS = (("sealed", ()), ("open", ("--plain",)))
@@ -208,6 +208,25 @@ class Messages(FcTestCase):
         self.assert_fails(self.alice.try_run("dm", "nobody-here", "x"), NOT_FOUND)
         self.assert_fails(self.alice.try_run("dm", bob, "x", "--count", "1"), USAGE)
         self.assert_fails(self.alice.try_run("dm", bob, "--me"), USAGE)
+        self.assert_fails(self.alice.try_run("dm", alice, "x"), USAGE, "somebody else")
+
+    def test_a_computer_without_keys(self):
+        room = self.rooms[0]
+        name = "keyless" + room
+        person, elsewhere = self.person(), self.person()
+        person.try_run("signup", name, "--password-stdin", "--recovery", "offline", stdin=b"a long password")
+        self.alice.run("room", "amend", room, "--add", name)
+        self.alice.run("send", room, "sealed for others")
+        elsewhere.try_run("login", name, "--password-stdin", stdin=b"a long password")
+        self.assert_fails(elsewhere.try_run("send", room, "x"), NO_KEY, "keys")
+        self.assert_fails(elsewhere.try_run("dm", self.names["bob"], "x"), NO_KEY)
+        self.assert_fails(elsewhere.try_run("room", "create", "x" + room), NO_KEY)
+        message = elsewhere.run("history", room, "--json").object
+        self.assertEqual((message["text"], message["encrypted"]), ("", True))
+        self.assertRegex(message["unreadable"], "no key")
+        self.assertEqual(self.texts(person, room), ["sealed for others"])
+        elsewhere.run("room", "create", "plain" + room, "--plain")
+        elsewhere.run("send", "plain" + room, "x")
 
     def test_block(self):
         bob, alice = self.names["bob"], self.names["alice"]
@@ -239,11 +258,17 @@ class Reports(FcTestCase):
             bob.run("room", "create", room, "--member", "admin", *options)
             bob.run("send", room, "rude \x1b[31m")
             admin.run("report", room, "1", "it is\x07", "rude")
-        first, second = admin.run("reports", "--json").objects
+        bob.run("send", "sealed", "worse")
+        admin.run("report", "sealed", "2", "look", "--reveal")
+        self.assert_fails(admin.try_run("report", "open", "1", "x", "--reveal"), FAILED, "not encrypted")
+        self.assert_fails(admin.try_run("report", "sealed", "3", "x", "--reveal"), NOT_FOUND)
+        first, second, third = admin.run("reports", "--json").objects
+        self.assertEqual((third["text"], third["is_encrypted"], third["is_revealed"]), ("worse", True, True))
+        self.assertEqual((first["is_encrypted"], first["is_revealed"]), (True, False))
         self.assertEqual((first["room"], first["seq"], first["sender"], first["reporter"], first["reason"], first["text"]),
                          ("sealed", 1, "bob", "admin", "it is\x07 rude", ""))
         self.assertEqual((second["room"], second["text"], second["is_encrypted"]), ("open", "rude \x1b[31m", False))
-        self.assertEqual(len(admin.run("reports", "--since", str(first["id"]), "--json").objects), 1)
+        self.assertEqual(len(admin.run("reports", "--since", str(first["id"]), "--json").objects), 2)
         self.assertRegex(admin.run("reports").text, r"admin reported open #1 of bob: it is\\x07 rude\n    rude \\x1b\[31m\n")
 
 

@@ -190,9 +190,10 @@ collect_wraps(void *context, const struct fc_store_entry *kept)
     return walk->err == ERR_OK;
 }
 
-// learn takes what the entries after after_seq, which have been kept, have for our keys.
+// learn takes what the entries after after_seq up to log_seq, which have been kept, have for our keys.
 static enum err
-learn(struct fc_chat *chat, struct fc_chat_place *place, uint64_t after_seq, struct err_detail *why)
+learn(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t after_seq, uint64_t log_seq,
+    struct err_detail *why)
 {
     struct epoch_table table = {0};
     struct unwrap_walk walk = {.chat = chat, .place = place, .table = &table, .why = why};
@@ -213,6 +214,9 @@ learn(struct fc_chat *chat, struct fc_chat_place *place, uint64_t after_seq, str
     }
     if (err == ERR_OK) {
         err = descend(chat, place, &table, why);
+    }
+    if (err == ERR_OK) {
+        err = fc_store_room_set_learned(chat->store, place->row.room_id, log_seq, why);
     }
     bytes_free(&walk.bodies);
     free_table(&table);
@@ -307,8 +311,6 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
 enum err
 fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
 {
-    uint64_t before = place->state.state == NULL ? 0 : place->state.state->seq;
-    uint64_t epoch_before = place->state.state == NULL ? 0 : place->state.state->epoch;
     bool is_behind = true;
     unsigned attempts = 0;
     enum err err = ERR_OK;
@@ -329,15 +331,32 @@ fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_d
     }
     uint64_t after = place->state.state == NULL ? 0 : place->state.state->seq;
     bool has_more_keys = chat->further_keys != NULL || fc_identity_recovery_keys(chat->identity) != NULL;
-    if (after == before && !has_more_keys) {
+    place->row.log_seq = after;
+    if (after == place->row.learned_seq && !has_more_keys) {
         return ERR_OK;
     }
-    place->row.log_seq = after;
-    err = learn(chat, place, has_more_keys ? 0 : before, why);
-    if (err == ERR_OK && (has_more_keys || (place->state.state != NULL && place->state.state->epoch != epoch_before))) {
+    err = learn(chat, place, has_more_keys ? 0 : place->row.learned_seq, after, why);
+    if (err == ERR_OK) {
+        place->row.learned_seq = after;
         err = fc_chat_open_waiting(chat, place, why);
     }
     return err;
+}
+
+// get_secret reads a secret, also one that another of our processes has the entry of and has not taken out of it yet,
+// or ended before it did. ERR_NOT_FOUND.
+static enum err
+get_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
+    uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why)
+{
+    struct fc_store_room row;
+    enum err err = fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why);
+    if (err != ERR_NOT_FOUND || fc_store_room_get(chat->store, place->row.room_id, &row, why) != ERR_OK ||
+        row.learned_seq >= row.log_seq) {
+        return err;
+    }
+    err = learn(chat, place, row.learned_seq, row.log_seq, why);
+    return err == ERR_OK ? fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why) : err;
 }
 
 enum err
@@ -349,7 +368,7 @@ fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, ui
         memcpy(secret_out, chat->last_secret.secret, E2E_SECRET_BYTES);
         return ERR_OK;
     }
-    enum err err = fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why);
+    enum err err = get_secret(chat, place, epoch, secret_out, why);
     if (err == ERR_OK) {
         memcpy(chat->last_secret.room_id, place->row.room_id, E2E_ID_BYTES);
         memcpy(chat->last_secret.secret, secret_out, E2E_SECRET_BYTES);

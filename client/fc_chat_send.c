@@ -247,12 +247,22 @@ is_rekey_due(const struct fc_chat *chat, const struct fc_chat_place *place)
     return state->is_rekey_needed || clock_unix_ms() - state->epoch_started_at_ms > EPOCH_MAX_MS;
 }
 
+// has_secret: not so while another of our processes has read the log only in part.
+static bool
+has_secret(struct fc_chat *chat, const struct fc_chat_place *place)
+{
+    uint8_t secret[E2E_SECRET_BYTES];
+    enum err err = fc_chat_epoch_secret(chat, place, place->state.state->epoch, secret, NULL);
+    digest_wipe(secret, sizeof(secret));
+    return err == ERR_OK;
+}
+
 // prepare_room makes sure that there is an epoch to seal in.
 static enum err
 prepare_room(struct fc_chat *chat, struct fc_chat_place *place, bool is_stale, struct err_detail *why)
 {
     enum err err = ERR_OK;
-    if (place->state.state == NULL || is_stale) {
+    if (place->state.state == NULL || is_stale || !has_secret(chat, place)) {
         err = fc_chat_sync_log(chat, place, why);
     }
     if (err == ERR_OK && place->state.state == NULL) {

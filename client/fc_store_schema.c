@@ -141,5 +141,8 @@ static const char first_step[] =
 // Words of new messages are indexed by fc_store_messages_put, many at a time.
 static const char second_step[] = "DROP TRIGGER message_added;";
 
-const char *const fc_store_steps[] = {first_step, second_step};
+// A process that ends between an entry and its secrets, or another one that reads between them, must notice.
+static const char third_step[] = "ALTER TABLE room ADD COLUMN learned_seq INTEGER NOT NULL DEFAULT 0;";
+
+const char *const fc_store_steps[] = {first_step, second_step, third_step};
 const size_t fc_store_step_count = sizeof(fc_store_steps) / sizeof(fc_store_steps[0]);

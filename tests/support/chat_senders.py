@@ -2,7 +2,7 @@
 import re
 import threading
 
-from fcd_process import DONE, QUEUED, limit
+from fcd_process import DONE, QUEUED, UNREACHABLE, limit
 
 
 class Sender(threading.Thread):
@@ -13,6 +13,7 @@ class Sender(threading.Thread):
         self.fc, self.stopping, self.room = fc, stopping, room
         self.acknowledged = {}  # text -> what fc printed
         self.queued = set()
+        self.failed = set()  # a key was needed and could not be had: nothing is kept to be sent
         self.failure = None
         self.start()
 
@@ -27,6 +28,8 @@ class Sender(threading.Thread):
                     self.acknowledged[text] = result.object
                 elif result.code == QUEUED:
                     self.queued.add(text)
+                elif result.code == UNREACHABLE:
+                    self.failed.add(text)
                 else:
                     raise AssertionError(repr(result))
         except BaseException as error:  # told to the test's own thread

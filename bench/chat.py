@@ -92,7 +92,7 @@ def sends(rounds):
     rows = []
     for name, list_of in results.items():
         each = lambda key: [result[key] for result in list_of]
-        rows.append([name if name == sqlite else f"fc, {name} senders with one in flight", spread(each("per_s")), spread(each("p50_us")),
+        rows.append([name if name == sqlite else f"fc, one call in flight on each of {name} connections", spread(each("per_s")), spread(each("p50_us")),
                      median(each("p99_us")), spread(each("share"), 1), "" if name == sqlite else spread(ratios(results, "per_s", name, sqlite), 2)])
     table(["what", "per second", "p50 us", "p99 us", "sends in one transaction", "times SQLite"], rows)
 

@@ -120,11 +120,8 @@ cli_room_sync_all(struct cli *cli, bool *is_away_out, struct err_detail *why)
     if (code == ERR_OK) {
         code = gather(cli, &gathering, why);
     }
-    for (size_t i = 0; i < stale.count && code == ERR_OK; i++) {
-        code = fc_chat_sync(cli->chat, stale.names[i], why);
-        if (code == ERR_DENIED || code == ERR_NOT_FOUND) {
-            code = ERR_OK; // the membership has ended just now
-        }
+    if (code == ERR_OK) {
+        code = fc_chat_sync_rooms(cli->chat, cli_list_view(&stale), stale.count, why);
     }
     cli_list_free(&stale);
     *is_away_out = cli_room_is_away(cli, NULL, code, why);

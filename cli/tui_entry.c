@@ -9,12 +9,23 @@
 #include "cli/tui_log.h"
 
 enum {
-    INDENT = 8,           // of what follows the first row, so that no text can pretend to begin a message
-    NARROW_COLUMNS = 24,  // less is too little for text beside time and name
-    TEXT_MAX_ROWS = 1000, // of one message; the rest is in 'fc history'
-    SHORT_MAX_ROWS = 4,   // of reactions and the like
+    INDENT = 8,          // of what follows the first row, so that no text can pretend to begin a message
+    NARROW_COLUMNS = 24, // less is too little for text beside time and name
     SIZE_TEXT_BYTES = 24,
 };
+
+// What a part may take; of a message that is longer the rest is in 'fc history'.
+static const size_t row_limits[TUI_PART_NUMBER_OF] = {
+    [TUI_PART_DAY] = 1,
+    [TUI_PART_QUOTE] = 1,
+    [TUI_PART_TEXT] = 1000,
+    [TUI_PART_FILE] = 4,
+    [TUI_PART_REACTIONS] = 4,
+};
+
+// What no text of others can stand below, and as wide as their indent.
+static const char note_stamp[] = "  ---   ";
+_Static_assert(sizeof note_stamp - 1 == INDENT, "all rows of a note begin in the same column");
 
 // add appends to a part; the first failure stays in *code.
 static void
@@ -226,6 +237,7 @@ tui_entry_new_note(const char *text, enum tui_style style, struct tui_entry **ou
     }
     entry->kind = TUI_ENTRY_NOTE;
     entry->style = style;
+    memcpy(entry->stamp, note_stamp, sizeof note_stamp);
     add_outside(&code, &entry->parts[TUI_PART_TEXT], text, true);
     return finish(entry, code, out);
 }
@@ -296,7 +308,7 @@ add_rows(struct tui_entry *entry, enum tui_part part, int columns, struct tui_li
         first = columns - indent;
     }
     if (code == ERR_OK) {
-        code = tui_wrap(text, first, columns - indent, is_text ? TEXT_MAX_ROWS : SHORT_MAX_ROWS, lines);
+        code = tui_wrap(text, first, columns - indent, row_limits[part], lines);
     }
     struct tui_row *rows =
         code == ERR_OK ? realloc(entry->rows, (entry->row_count + lines->count) * sizeof *rows) : NULL;

@@ -186,12 +186,13 @@ static enum err
 members(struct tui_work *work, const struct tui_job *job, struct err_detail *why)
 {
     struct text_list list = {.work = work};
+    add_line(&list, "In this room:");
     enum err code = fc_chat_each_member(work->chat, job->room, take_member, &list, why);
     if (code != ERR_OK || job->seq != 0) { // for their names only
         bytes_free(&list.bytes);
         return code;
     }
-    return post_list(work, job, &list, "nobody is in this room");
+    return post_list(work, job, &list, "");
 }
 
 static bool
@@ -245,7 +246,8 @@ verify(struct tui_work *work, const struct tui_job *job, struct err_detail *why)
     }
     (void)snprintf(line, sizeof line, "The safety number of you and %s:", job->argument);
     add_line(&list, line);
-    add_line(&list, number);
+    (void)snprintf(line, sizeof line, "%.35s\n%s", number, number + 36); // six groups a line
+    add_line(&list, line);
     add_line(&list, describe_contact(&contact));
     return post_list(work, job, &list, "");
 }

@@ -8,6 +8,8 @@
 
 #define HASH_NONFATAL_OOM 1
 
+#include "base/digest.h"
+#include "base/work_pool.h"
 #include "client/fc_chat_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
@@ -109,6 +111,10 @@ fc_chat_close(struct fc_chat **chat)
     if (self == NULL) {
         return;
     }
+    if (self->pool != NULL) {
+        work_pool_free(&self->pool);
+    }
+    digest_wipe(&self->last_secret, sizeof(self->last_secret));
     struct fc_chat_place *place;
     struct fc_chat_place *next;
     HASH_ITER(hh, self->places, place, next)
@@ -237,7 +243,8 @@ fc_chat_take_room(struct fc_chat *chat, const Fc__Chat__V1__Room *wire, struct f
     err = fc_store_room_put(chat->store, &row, why);
     if (err == ERR_CONFLICT) {
         return err_fail(why, ERR_UNTRUSTED,
-            "the server says that \"%s\" is %s now, which no room ever becomes: it, or somebody in between, is not honest",
+            "the server says that \"%s\" is %s now, which no room ever becomes: it, or somebody in between, is not "
+            "honest",
             room.name, room.is_plain ? "not encrypted" : "encrypted");
     }
     if (err == ERR_OK) {

@@ -1,5 +1,5 @@
-// A room's log as this client believes it: every entry is checked before it counts, and once it counts the server has to
-// stand by it.
+// A room's log as this client believes it: every entry is checked before it counts, and once it counts the server has
+// to stand by it.
 //
 // Epoch secrets come out of the log: wrapped for one of our devices, or down the ladder from a later epoch. Each is
 // compared with the commitment that its epoch's entry made, so that all members have the same.
@@ -155,8 +155,8 @@ descend(struct fc_chat *chat, const struct fc_chat_place *place, const struct ep
             fc_store_epoch_get(chat->store, place->row.room_id, row->epoch - 1, before, NULL) == ERR_OK) {
             continue;
         }
-        err = e2e_epoch_open_previous(secret, place->row.room_id, row->epoch - 1, bytes_as_view(&row->previous),
-            before);
+        err =
+            e2e_epoch_open_previous(secret, place->row.room_id, row->epoch - 1, bytes_as_view(&row->previous), before);
         if (err == ERR_OK) {
             err = keep_secret(chat, place, &table->rows[i - 2], before, why);
         } else if (err == ERR_CORRUPT) {
@@ -228,7 +228,8 @@ accuse(const struct fc_chat_place *place, uint64_t seq, enum err err, const stru
         return err_fail(why, err, "%s", err_message(cause, err));
     }
     return err_fail(why, ERR_UNTRUSTED,
-        "the log of \"%s\" is not to be trusted from entry %llu on: %s. The server, or somebody in between, changes who is "
+        "the log of \"%s\" is not to be trusted from entry %llu on: %s. The server, or somebody in between, changes "
+        "who is "
         "in the room or hides changes from you; nothing more is sent there",
         place->row.name, (unsigned long long)seq, err_message(cause, err));
 }
@@ -287,7 +288,8 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
     const Fc__Chat__V1__GetLogResponse *page = NULL;
     Fc__Chat__V1__GetLogRequest request = FC__CHAT__V1__GET_LOG_REQUEST__INIT;
     if (chat->further_keys != NULL) {
-        request.link_id = (ProtobufCBinaryData){.len = E2E_ID_BYTES, .data = (uint8_t *)(uintptr_t)chat->further_keys->id};
+        request.link_id =
+            (ProtobufCBinaryData){.len = E2E_ID_BYTES, .data = (uint8_t *)(uintptr_t)chat->further_keys->id};
     } else {
         request.room = place->id_text;
     }
@@ -342,10 +344,21 @@ enum err
 fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
     uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why)
 {
+    if (epoch != 0 && chat->last_secret.epoch == epoch &&
+        memcmp(chat->last_secret.room_id, place->row.room_id, E2E_ID_BYTES) == 0) {
+        memcpy(secret_out, chat->last_secret.secret, E2E_SECRET_BYTES);
+        return ERR_OK;
+    }
     enum err err = fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why);
+    if (err == ERR_OK) {
+        memcpy(chat->last_secret.room_id, place->row.room_id, E2E_ID_BYTES);
+        memcpy(chat->last_secret.secret, secret_out, E2E_SECRET_BYTES);
+        chat->last_secret.epoch = epoch;
+    }
     if (err == ERR_NOT_FOUND) {
         return err_fail(why, ERR_NO_KEY,
-            "this device has no key of \"%s\" for epoch %llu yet; any other device of yours gives it with fc device add, "
+            "this device has no key of \"%s\" for epoch %llu yet; any other device of yours gives it with fc device "
+            "add, "
             "or fc recover with the recovery key",
             place->row.name, (unsigned long long)epoch);
     }

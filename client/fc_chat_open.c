@@ -73,7 +73,8 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
     }
     if (!is_known) {
         return err_fail(why, ERR_UNTRUSTED,
-            "who sent message %llu of \"%s\" has been shown other messages before it than you: the server tells its members "
+            "who sent message %llu of \"%s\" has been shown other messages before it than you: the server tells its "
+            "members "
             "different things",
             (unsigned long long)seq, place->row.name);
     }
@@ -86,7 +87,8 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
     }
     if (err == ERR_OK && !is_known) {
         return err_fail(why, ERR_UNTRUSTED,
-            "who sent message %llu of \"%s\" has been shown another log of the room than you: compare fc room fingerprint %s "
+            "who sent message %llu of \"%s\" has been shown another log of the room than you: compare fc room "
+            "fingerprint %s "
             "with them",
             (unsigned long long)seq, place->row.name, place->row.name);
     }
@@ -95,12 +97,24 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
 
 // --- Sender and content ---------------------------------------------------------------------------------------------
 
+// check_signature takes over what was found out before, if it was by the key that counts now.
+static enum err
+check_signature(const struct fc_chat_opening *opening, const struct e2e_user *sender)
+{
+    const struct e2e_message *message = &opening->message;
+    const struct e2e_device *device = e2e_user_device(sender, message->header->device_id.data);
+    bool is_known = opening->has_verdict && device != NULL &&
+                    memcmp(sender->id, message->header->user_id.data, sizeof(sender->id)) == 0 &&
+                    memcmp(device->sign_key, opening->sign_key, sizeof(opening->sign_key)) == 0;
+    return is_known ? opening->verdict : e2e_message_verify(message, sender);
+}
+
 // check_sender finds the sender's keys and checks the signature. ERR_CORRUPT: not by whom it says.
 static enum err
-check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_message *message,
+check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_opening *opening,
     const struct e2e_user **sender_out, struct err_detail *why)
 {
-    const Fc__E2e__V1__Header *header = message->header;
+    const Fc__E2e__V1__Header *header = opening->message.header;
     bool is_named = false;
     enum err err = fc_chat_log_names(chat, place, header->user_id.data, &is_named, why);
     if (err != ERR_OK) {
@@ -115,7 +129,7 @@ check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e
         err = err == ERR_NOT_FOUND ? ERR_OK : err; // no more entries: no such device
     }
     if (err == ERR_OK) {
-        err = e2e_message_verify(message, *sender_out);
+        err = check_signature(opening, *sender_out);
     }
     return err == ERR_NOT_FOUND || err == ERR_NO_KEY ? ERR_CORRUPT : err;
 }
@@ -207,9 +221,10 @@ judge_deletion(struct fc_chat *chat, const struct fc_chat_place *place, struct f
 }
 
 static enum err
-decrypt(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_message *message,
-    struct fc_chat_opened *out, struct err_detail *why)
+decrypt(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_opening *opening, struct fc_chat_opened *out,
+    struct err_detail *why)
 {
+    const struct e2e_message *message = &opening->message;
     uint8_t secret[E2E_SECRET_BYTES];
     enum err err = fc_chat_epoch_secret(chat, place, message->header->epoch, secret, NULL);
     if (err == ERR_NO_KEY) {
@@ -217,10 +232,15 @@ decrypt(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_mess
         out->message.unread = message->header->epoch > epoch ? FC_STORE_NO_ENTRY : FC_STORE_NO_KEY;
         return ERR_OK;
     }
-    if (err == ERR_OK) {
+    if (err == ERR_OK && opening->is_opened && memcmp(opening->secret, secret, sizeof(secret)) == 0) {
+        err = opening->opened;
+        out->content = opening->content;
+        opening->content = (struct bytes){0};
+        opening->is_opened = false;
+    } else if (err == ERR_OK) {
         err = e2e_message_open(message, secret, &out->content);
-        digest_wipe(secret, sizeof(secret));
     }
+    digest_wipe(secret, sizeof(secret));
     if (err == ERR_CORRUPT) {
         out->message.unread = FC_STORE_INVALID;
         return ERR_OK;
@@ -235,27 +255,17 @@ decrypt(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_mess
     return err;
 }
 
-// open_sealed checks and opens what an encrypted message holds. seq: its number.
+// open_parsed checks and opens what an encrypted message holds. ERR_CORRUPT: it is not what it says.
 static enum err
-open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view sealed, bool is_new,
+open_parsed(struct fc_chat *chat, struct fc_chat_place *place, bool is_new, struct fc_chat_opening *opening,
     struct fc_chat_opened *out, struct err_detail *why)
 {
-    struct e2e_message message = {0};
-    struct err_detail cause = {0};
+    const Fc__E2e__V1__Header *header = opening->message.header;
     const struct e2e_user *sender = NULL;
-    enum err err = e2e_message_parse(sealed, &message, &cause);
-    if (err == ERR_INVALID || err == ERR_TOO_BIG) {
-        out->message.unread = FC_STORE_INVALID;
-        return ERR_OK;
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    const Fc__E2e__V1__Header *header = message.header;
     bool is_consistent = is_same(header->room_id, place->row.room_id, E2E_ID_BYTES) &&
                          is_same(header->message_id, out->message.message_id, E2E_ID_BYTES) &&
                          is_same(header->user_id, out->message.sender_id, E2E_ID_BYTES);
-    err = is_consistent ? check_sender(chat, place, &message, &sender, why) : ERR_CORRUPT;
+    enum err err = is_consistent ? check_sender(chat, place, opening, &sender, why) : ERR_CORRUPT;
     if (err == ERR_OK && is_new) {
         err = check_seen(chat, place, header, out->message.seq, why);
     }
@@ -264,9 +274,30 @@ open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view
         out->message.device_id = out->device_id;
         out->sender = strdup(sender->name);
         out->message.sender_name = out->sender;
-        err = out->sender == NULL ? ERR_NO_MEMORY : decrypt(chat, place, &message, out, why);
+        err = out->sender == NULL ? ERR_NO_MEMORY : decrypt(chat, place, opening, out, why);
     }
-    e2e_message_deinit(&message);
+    return err;
+}
+
+// open_sealed says in `unread` what is wrong with a message. ahead may be NULL.
+static enum err
+open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view sealed, bool is_new,
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
+{
+    struct fc_chat_opening own = {0};
+    struct err_detail cause = {0};
+    struct fc_chat_opening *opening = ahead == NULL ? &own : ahead;
+    enum err err = ERR_OK;
+    if (opening->message.wire == NULL) {
+        err = e2e_message_parse(sealed, &opening->message, &cause);
+    }
+    if (err == ERR_INVALID || err == ERR_TOO_BIG) {
+        err = ERR_CORRUPT;
+    }
+    if (err == ERR_OK) {
+        err = open_parsed(chat, place, is_new, opening, out, why);
+    }
+    e2e_message_deinit(&own.message);
     if (err == ERR_CORRUPT) {
         out->message.unread = FC_STORE_INVALID;
         return ERR_OK;
@@ -295,14 +326,14 @@ take_plain(const Fc__Chat__V1__Message *wire, struct fc_chat_opened *out)
 
 static enum err
 open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opened *out, struct err_detail *why)
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
 {
     enum err err = move_chain(place, wire, why);
     if (err != ERR_OK || wire->sealed.len == 0) {
         out->message.is_deleted = true;
         return err;
     }
-    err = open_sealed(chat, place, view_of(wire->sealed), true, out, why);
+    err = open_sealed(chat, place, view_of(wire->sealed), true, ahead, out, why);
     if (err == ERR_OK && out->message.unread == FC_STORE_INVALID) {
         fc_chat_warn(chat, "message %llu of \"%s\" is not by %s, as the server says, or was changed: it is not shown",
             (unsigned long long)wire->seq, place->row.name, wire->sender);
@@ -315,7 +346,7 @@ open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat
 
 enum err
 fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opened *out, struct err_detail *why)
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
 {
     memset(out, 0, sizeof(*out));
     if (!is_id(wire->id) || !is_id(wire->sender_id) || !is_same(wire->room_id, place->row.room_id, E2E_ID_BYTES) ||
@@ -332,7 +363,7 @@ fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc
         .edited_ms = wire->edited_at_ms,
         .is_deleted = wire->is_deleted,
     };
-    return place->row.is_plain ? take_plain(wire, out) : open_encrypted(chat, place, wire, out, why);
+    return place->row.is_plain ? take_plain(wire, out) : open_encrypted(chat, place, wire, ahead, out, why);
 }
 
 void
@@ -393,7 +424,7 @@ open_one_waiting(struct fc_chat *chat, struct fc_chat_place *place, const struct
         .sender_name = kept->sender_name,
         .sent_ms = kept->sent_ms,
     };
-    enum err err = open_sealed(chat, place, bytes_as_view(&kept->sealed), false, &opened, why);
+    enum err err = open_sealed(chat, place, bytes_as_view(&kept->sealed), false, NULL, &opened, why);
     if (err == ERR_OK && opened.message.unread != FC_STORE_NO_KEY && opened.message.unread != FC_STORE_NO_ENTRY) {
         err = fc_store_messages_put(chat->store, &opened.message, 1, NULL, why);
     }

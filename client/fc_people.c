@@ -59,6 +59,37 @@ fc_people_each_block(struct fc_session *session, bool (*fn)(void *context, const
 }
 
 enum err
+fc_people_show_presence(struct fc_session *session, bool is_shown, struct err_detail *why)
+{
+    struct rpc_unary call;
+    Fc__Chat__V1__SetPresenceRequest request = FC__CHAT__V1__SET_PRESENCE_REQUEST__INIT;
+    request.is_shown = is_shown;
+    start_call(session, &call, true);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_set_presence(&call, &request, NULL), why);
+    rpc_unary_deinit(&call);
+    return err;
+}
+
+enum err
+fc_people_each_present(struct fc_session *session, const char *room, bool (*fn)(void *context, const char *user_name),
+    void *context, struct err_detail *why)
+{
+    struct rpc_unary call;
+    const Fc__Chat__V1__GetPresenceResponse *response = NULL;
+    Fc__Chat__V1__GetPresenceRequest request = FC__CHAT__V1__GET_PRESENCE_REQUEST__INIT;
+    request.room = lend_text(room);
+    start_call(session, &call, true);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_presence(&call, &request, &response), why);
+    for (size_t i = 0; err == ERR_OK && i < response->n_present_user_names; i++) {
+        if (!fn(context, response->present_user_names[i])) {
+            break;
+        }
+    }
+    rpc_unary_deinit(&call);
+    return err;
+}
+
+enum err
 fc_people_report(struct fc_session *session, const struct fc_report *report, struct err_detail *why)
 {
     struct rpc_unary call;

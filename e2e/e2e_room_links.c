@@ -62,14 +62,14 @@ e2e_room_apply_add_link(struct e2e_room_draft *draft, const Fc__E2e__V1__InviteL
     return err == ERR_OK ? e2e_room_set_bytes(&copy->box_key, link->box_key.data, CRYPTO_KEY_BYTES) : err;
 }
 
-static bool
-is_used_up(const Fc__E2e__V1__RoomLink *link)
+bool
+e2e_room_is_link_used_up(const Fc__E2e__V1__RoomLink *link)
 {
     return link->link->max_uses != 0 && link->use_count >= link->link->max_uses;
 }
 
-static bool
-is_expired(const Fc__E2e__V1__RoomLink *link, int64_t now_unix_ms)
+bool
+e2e_room_is_link_expired(const Fc__E2e__V1__RoomLink *link, int64_t now_unix_ms)
 {
     return link->link->expires_at_ms != 0 && now_unix_ms >= link->link->expires_at_ms;
 }
@@ -88,7 +88,7 @@ e2e_room_apply_revoke_link(struct e2e_room_draft *draft, ProtobufCBinaryData lin
     }
     // Whoever replays the log does not know what time it was, and goes by what the author said.
     int64_t now = draft->now_unix_ms != 0 ? draft->now_unix_ms : draft->entry->created_at_ms;
-    bool is_over = is_used_up(link) || is_expired(link, now);
+    bool is_over = e2e_room_is_link_used_up(link) || e2e_room_is_link_expired(link, now);
     err = e2e_room_require_role(draft, is_over ? FC__E2E__V1__ROLE__MEMBER : FC__E2E__V1__ROLE__ADMIN,
         "revoke invite links", why);
     if (err != ERR_OK) {
@@ -119,10 +119,10 @@ e2e_room_apply_join_by_link(struct e2e_room_draft *draft, const Fc__E2e__V1__Joi
     if (link == NULL) {
         return err_fail(why, ERR_DENIED, "this invite link has been revoked or never was; ask for a new one");
     }
-    if (is_used_up(link)) {
+    if (e2e_room_is_link_used_up(link)) {
         return err_fail(why, ERR_DENIED, "this invite link has been used as often as it may; ask for a new one");
     }
-    if (is_expired(link, draft->now_unix_ms)) {
+    if (e2e_room_is_link_expired(link, draft->now_unix_ms)) {
         return err_fail(why, ERR_DENIED, "this invite link has expired; ask for a new one");
     }
     Fc__E2e__V1__Role role = link->link->role;
@@ -130,5 +130,7 @@ e2e_room_apply_join_by_link(struct e2e_room_draft *draft, const Fc__E2e__V1__Joi
         role = author->role;
     }
     link->use_count++;
+    // Whoever has the link has the present key, too: what follows is not for them.
+    draft->state->is_rekey_needed |= !draft->state->is_plain && e2e_room_is_link_used_up(link);
     return e2e_room_let_in(draft, draft->entry->user_id.data, join->user_name, role, false, why);
 }

@@ -32,9 +32,7 @@ fill_unread(struct store_tx *tx, const struct chat_user *user, struct chat_room 
 static bool
 is_usable(const Fc__E2e__V1__RoomLink *link)
 {
-    bool is_used_up = link->link->max_uses != 0 && link->use_count >= link->link->max_uses;
-    bool is_expired = link->link->expires_at_ms != 0 && clock_unix_ms() >= link->link->expires_at_ms;
-    return !is_used_up && !is_expired;
+    return !e2e_room_is_link_used_up(link) && !e2e_room_is_link_expired(link, clock_unix_ms());
 }
 
 // --- ListRooms -----------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Help(unittest.TestCase):
                          "device offer", "device add", "device remove", "recover", "verify", "room create", "room list",
                          "room show", "room amend", "room transfer", "room fingerprint", "invite", "invite ls",
                          "invite revoke", "join", "leave", "dm", "send", "react", "edit", "delete", "history", "search",
-                         "unread", "read", "outbox", "outbox flush", "audit", "block", "unblock", "blocks", "report",
+                         "unread", "read", "outbox", "outbox flush", "audit", "block", "unblock", "blocks", "presence", "who", "report",
                          "reports", "upload", "download", "ls", "stat", "health", "call", "describe", "shellenv",
                          "completion", "help"):
             self.assertIn(expected, commands)

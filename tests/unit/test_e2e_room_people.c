@@ -290,6 +290,8 @@ test_links_end(void **state)
     assert_int_equal(apply_at(join_by(dave), &dave->devices[0], &link_keys, 5000), ERR_DENIED);
     assert_non_null(strstr(why.message, "expired"));
     assert_int_equal(apply_at(join_by(dave), &dave->devices[0], &link_keys, 4999), ERR_OK);
+    // Its holder has the key, and is to lose it.
+    assert_true(room.state->is_rekey_needed);
     Fc__E2e__V1__RoomEntry *entry = small_entry_by(dave);
     entry_remove(entry, dave);
     expect(entry, dave, ERR_OK, NULL);
@@ -303,6 +305,7 @@ test_links_end(void **state)
     entry_revoke_link(entry, &link_keys);
     rekey_for(entry, EVERYBODY(alice, bob, carol));
     expect(entry, bob, ERR_OK, NULL);
+    assert_false(room.state->is_rekey_needed);
     assert_int_equal(apply_at(join_by(dave), &dave->devices[0], &link_keys, 0), ERR_DENIED);
     assert_non_null(strstr(why.message, "revoked"));
     entry = entry_by(carol);

@@ -10,7 +10,7 @@ from fcd_process import Fc
 COMMANDS = {"audit", "block", "blocks", "call", "chat", "completion", "delete", "describe", "device", "dm", "download", "edit",
             "health", "help", "history", "invite", "join", "leave", "login", "logout", "ls", "outbox", "passwd", "presence", "react",
             "read", "recover", "report", "reports", "room", "search", "send", "session", "shellenv", "signup", "stat",
-            "unblock", "unread", "upload", "verify", "who", "who", "whoami"}
+            "unblock", "unread", "upload", "verify", "who", "whoami"}
 ROOM_COMMANDS = {"create", "list", "show", "amend", "transfer", "fingerprint"}
 ALWAYS = {"--server", "--trust", "--tls-ca", "--tls-cert", "--tls-key", "--json", "--help"}
 # Presses Tab: $1 is the line, whose words follow.
@@ -48,7 +48,7 @@ class Bash(unittest.TestCase):
         self.assertEqual(self.complete("fc", "help", "session", ""), {"ls", "revoke"})
         self.assertEqual(self.complete("fc", "help", "roo"), {"room"})
         self.assertEqual(self.complete("fc", "completion", ""), {"bash", "zsh", "fish"})
-        self.assertEqual(self.complete("fc", "who", "whoami", ""), set())
+        self.assertEqual(self.complete("fc", "whoami", ""), set())
 
     def test_options(self):
         self.assertEqual(self.complete("fc", "join", "room", "--"),

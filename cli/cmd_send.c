@@ -21,6 +21,7 @@ struct target {
     uint64_t seq;
     bool is_found;
     bool is_own;
+    bool is_deleted;
     const char *own_name;
 };
 
@@ -30,6 +31,7 @@ on_target(void *context, const struct fc_message *message)
     struct target *target = context;
     if (message->seq == target->seq) {
         target->is_found = true;
+        target->is_deleted = message->is_deleted;
         target->is_own = strcmp(message->sender, target->own_name) == 0;
     }
     return true;
@@ -50,6 +52,9 @@ check_target(struct cli *cli, const struct fc_chat_draft *draft, struct err_deta
     }
     if (code == ERR_OK && !target.is_found && !is_away) {
         code = err_fail(why, ERR_NOT_FOUND, "there is no message #%" PRIu64 " in \"%s\"", target.seq, room);
+    }
+    if (code == ERR_OK && target.is_deleted) {
+        code = err_fail(why, ERR_PRECONDITION, "message #%" PRIu64 " has been deleted", target.seq);
     }
     if (code == ERR_OK && target.is_found && !target.is_own && draft->type == FC_MESSAGE_EDIT) {
         code = err_fail(why, ERR_DENIED, "message #%" PRIu64 " is not yours, so that you cannot edit it", target.seq);

@@ -15,6 +15,7 @@
 #include "fc/chat/v1/chat.stub.h"
 
 enum {
+    TOPIC_MAX_BYTES = 64, // as in proto/fc/chat/v1/chat.proto, Content.topic
     MENTIONS_MAX = 64,
     // After this a room gets a new key though nothing asks for it.
     EPOCH_MAX_MS = 7 * 24 * 3600 * 1000,
@@ -115,6 +116,14 @@ write_content(const struct fc_chat_draft *draft, struct written *out, struct err
     if (!text_is_utf8(draft->text)) {
         return err_fail(why, ERR_INVALID,
             "the message is not UTF-8 text; convert it (iconv -t UTF-8), or send it as a file with fc upload");
+    }
+    // Receivers take a sealed message with another topic for a forged one.
+    if (draft->topic != NULL && strlen(draft->topic) > TOPIC_MAX_BYTES) {
+        return err_fail(why, ERR_INVALID, "a message's topic has at most %d bytes, not %zu", TOPIC_MAX_BYTES,
+            strlen(draft->topic));
+    }
+    if (draft->topic != NULL && !text_is_utf8(bytes_view_of_text(draft->topic))) {
+        return err_fail(why, ERR_INVALID, "a message's topic is UTF-8 text");
     }
     out->text =
         strndup((const char *)(draft->text.data == NULL ? (const uint8_t *)"" : draft->text.data), draft->text.size);

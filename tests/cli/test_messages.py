@@ -86,6 +86,15 @@ class Messages(FcTestCase):
             self.bob.run("send", room, "bob's")
             self.alice.run("delete", room, "2")  # as the owner
             self.assertEqual(self.texts(self.bob, room), ["mine", ""])
+            for command in (("edit", room, "2", "again"), ("react", room, "2", "eek"), ("delete", room, "2")):
+                self.assert_fails(self.bob.try_run(*command), FAILED, "deleted")
+
+    def test_topics_of_messages_are_checked(self):
+        for room in self.rooms:
+            self.assert_fails(self.alice.try_run("send", room, "x", "--topic", "t" * 65), USAGE, "64 bytes")
+            self.assert_fails(self.alice.try_run("send", room, "x", "--topic", "\udcff"), USAGE, "UTF-8")
+            self.alice.run("send", room, "x", "--topic", "t" * 64)
+            self.assertEqual(len(self.history(self.bob, room)), 1)
 
     def test_numbers_of_messages_are_checked(self):
         room = self.rooms[0]

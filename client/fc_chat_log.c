@@ -1,5 +1,5 @@
-// A room's log as this client believes it: every entry is checked before it counts, and once it counts the server has to
-// stand by it.
+// A room's log as this client believes it: every entry is checked before it counts, and once it counts the server has
+// to stand by it.
 //
 // Epoch secrets come out of the log: wrapped for one of our devices, or down the ladder from a later epoch. Each is
 // compared with the commitment that its epoch's entry made, so that all members have the same.
@@ -157,8 +157,8 @@ descend(struct fc_chat *chat, const struct fc_chat_place *place, const struct ep
             fc_store_epoch_get(chat->store, place->row.room_id, row->epoch - 1, before, NULL) == ERR_OK) {
             continue;
         }
-        err = e2e_epoch_open_previous(secret, place->row.room_id, row->epoch - 1, bytes_as_view(&row->previous),
-            before);
+        err =
+            e2e_epoch_open_previous(secret, place->row.room_id, row->epoch - 1, bytes_as_view(&row->previous), before);
         if (err == ERR_OK) {
             err = keep_secret(chat, place, &table->rows[i - 2], NULL, before, why);
         } else if (err == ERR_CORRUPT) {
@@ -192,9 +192,10 @@ collect_wraps(void *context, const struct fc_store_entry *kept)
     return walk->err == ERR_OK;
 }
 
-// learn takes what the entries after after_seq, which have been kept, have for our keys.
+// learn takes what the entries after after_seq up to log_seq, which have been kept, have for our keys.
 static enum err
-learn(struct fc_chat *chat, struct fc_chat_place *place, uint64_t after_seq, struct err_detail *why)
+learn(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t after_seq, uint64_t log_seq,
+    struct err_detail *why)
 {
     struct epoch_table table = {0};
     struct unwrap_walk walk = {.chat = chat, .place = place, .table = &table, .why = why};
@@ -216,6 +217,9 @@ learn(struct fc_chat *chat, struct fc_chat_place *place, uint64_t after_seq, str
     if (err == ERR_OK) {
         err = descend(chat, place, &table, why);
     }
+    if (err == ERR_OK) {
+        err = fc_store_room_set_learned(chat->store, place->row.room_id, log_seq, why);
+    }
     bytes_free(&walk.bodies);
     free_table(&table);
     return err;
@@ -230,7 +234,8 @@ accuse(const struct fc_chat_place *place, uint64_t seq, enum err err, const stru
         return err_fail(why, err, "%s", err_message(cause, err));
     }
     return err_fail(why, ERR_UNTRUSTED,
-        "the log of \"%s\" is not to be trusted from entry %llu on: %s. The server, or somebody in between, changes who is "
+        "the log of \"%s\" is not to be trusted from entry %llu on: %s. The server, or somebody in between, changes "
+        "who is "
         "in the room or hides changes from you; nothing more is sent there",
         place->row.name, (unsigned long long)seq, err_message(cause, err));
 }
@@ -289,7 +294,8 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
     const Fc__Chat__V1__GetLogResponse *page = NULL;
     Fc__Chat__V1__GetLogRequest request = FC__CHAT__V1__GET_LOG_REQUEST__INIT;
     if (chat->further_keys != NULL) {
-        request.link_id = (ProtobufCBinaryData){.len = E2E_ID_BYTES, .data = (uint8_t *)(uintptr_t)chat->further_keys->id};
+        request.link_id =
+            (ProtobufCBinaryData){.len = E2E_ID_BYTES, .data = (uint8_t *)(uintptr_t)chat->further_keys->id};
     } else {
         request.room = place->id_text;
     }
@@ -307,8 +313,6 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
 static enum err
 sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
 {
-    uint64_t before = place->state.state == NULL ? 0 : place->state.state->seq;
-    uint64_t epoch_before = place->state.state == NULL ? 0 : place->state.state->epoch;
     bool is_behind = true;
     unsigned attempts = 0;
     enum err err = ERR_OK;
@@ -329,15 +333,32 @@ sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *w
     }
     uint64_t after = place->state.state == NULL ? 0 : place->state.state->seq;
     bool has_more_keys = chat->further_keys != NULL || fc_identity_recovery_keys(chat->identity) != NULL;
-    if (after == before && !has_more_keys) {
+    place->row.log_seq = after;
+    if (after == place->row.learned_seq && !has_more_keys) {
         return ERR_OK;
     }
-    place->row.log_seq = after;
-    err = learn(chat, place, has_more_keys ? 0 : before, why);
-    if (err == ERR_OK && (has_more_keys || (place->state.state != NULL && place->state.state->epoch != epoch_before))) {
+    err = learn(chat, place, has_more_keys ? 0 : place->row.learned_seq, after, why);
+    if (err == ERR_OK) {
+        place->row.learned_seq = after;
         err = fc_chat_open_waiting(chat, place, why);
     }
     return err;
+}
+
+// get_secret reads a secret, also one that another of our processes has the entry of and has not taken out of it yet,
+// or ended before it did. ERR_NOT_FOUND.
+static enum err
+get_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
+    uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why)
+{
+    struct fc_store_room row;
+    enum err err = fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why);
+    if (err != ERR_NOT_FOUND || fc_store_room_get(chat->store, place->row.room_id, &row, why) != ERR_OK ||
+        row.learned_seq >= row.log_seq) {
+        return err;
+    }
+    err = learn(chat, place, row.learned_seq, row.log_seq, why);
+    return err == ERR_OK ? fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why) : err;
 }
 
 enum err
@@ -358,10 +379,21 @@ enum err
 fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
     uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why)
 {
-    enum err err = fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why);
+    if (epoch != 0 && chat->last_secret.epoch == epoch &&
+        memcmp(chat->last_secret.room_id, place->row.room_id, E2E_ID_BYTES) == 0) {
+        memcpy(secret_out, chat->last_secret.secret, E2E_SECRET_BYTES);
+        return ERR_OK;
+    }
+    enum err err = get_secret(chat, place, epoch, secret_out, why);
+    if (err == ERR_OK) {
+        memcpy(chat->last_secret.room_id, place->row.room_id, E2E_ID_BYTES);
+        memcpy(chat->last_secret.secret, secret_out, E2E_SECRET_BYTES);
+        chat->last_secret.epoch = epoch;
+    }
     if (err == ERR_NOT_FOUND) {
         return err_fail(why, ERR_NO_KEY,
-            "this device has no key of \"%s\" for epoch %llu yet; any other device of yours gives it with fc device add, "
+            "this device has no key of \"%s\" for epoch %llu yet; any other device of yours gives it with fc device "
+            "add, "
             "or fc recover with the recovery key",
             place->row.name, (unsigned long long)epoch);
     }

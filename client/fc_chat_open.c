@@ -73,7 +73,8 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
     }
     if (!is_known) {
         return err_fail(why, ERR_UNTRUSTED,
-            "who sent message %llu of \"%s\" has been shown other messages before it than you: the server tells its members "
+            "who sent message %llu of \"%s\" has been shown other messages before it than you: the server tells its "
+            "members "
             "different things",
             (unsigned long long)seq, place->row.name);
     }
@@ -86,7 +87,8 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
     }
     if (err == ERR_OK && !is_known) {
         return err_fail(why, ERR_UNTRUSTED,
-            "who sent message %llu of \"%s\" has been shown another log of the room than you: compare fc room fingerprint %s "
+            "who sent message %llu of \"%s\" has been shown another log of the room than you: compare fc room "
+            "fingerprint %s "
             "with them",
             (unsigned long long)seq, place->row.name, place->row.name);
     }
@@ -95,12 +97,24 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
 
 // --- Sender and content ---------------------------------------------------------------------------------------------
 
+// check_signature takes over what was found out before, if it was by the key that counts now.
+static enum err
+check_signature(const struct fc_chat_opening *opening, const struct e2e_user *sender)
+{
+    const struct e2e_message *message = &opening->message;
+    const struct e2e_device *device = e2e_user_device(sender, message->header->device_id.data);
+    bool is_known = opening->has_verdict && device != NULL &&
+                    memcmp(sender->id, message->header->user_id.data, sizeof(sender->id)) == 0 &&
+                    memcmp(device->sign_key, opening->sign_key, sizeof(opening->sign_key)) == 0;
+    return is_known ? opening->verdict : e2e_message_verify(message, sender);
+}
+
 // check_sender finds the sender's keys and checks the signature. ERR_CORRUPT: not by whom it says.
 static enum err
-check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_message *message,
+check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_opening *opening,
     const struct e2e_user **sender_out, struct err_detail *why)
 {
-    const Fc__E2e__V1__Header *header = message->header;
+    const Fc__E2e__V1__Header *header = opening->message.header;
     bool is_named = false;
     enum err err = fc_chat_log_names(chat, place, header->user_id.data, &is_named, why);
     if (err == ERR_OK && !is_named) {
@@ -122,7 +136,7 @@ check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e
         err = err == ERR_NOT_FOUND ? ERR_OK : err; // no more entries: no such device
     }
     if (err == ERR_OK) {
-        err = e2e_message_verify(message, *sender_out);
+        err = check_signature(opening, *sender_out);
     }
     return err == ERR_NOT_FOUND || err == ERR_NO_KEY ? ERR_CORRUPT : err;
 }
@@ -214,9 +228,10 @@ judge_deletion(struct fc_chat *chat, const struct fc_chat_place *place, struct f
 }
 
 static enum err
-decrypt(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_message *message,
-    struct fc_chat_opened *out, struct err_detail *why)
+decrypt(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_opening *opening, struct fc_chat_opened *out,
+    struct err_detail *why)
 {
+    const struct e2e_message *message = &opening->message;
     uint8_t secret[E2E_SECRET_BYTES];
     enum err err = fc_chat_epoch_secret(chat, place, message->header->epoch, secret, NULL);
     if (err == ERR_NO_KEY) {
@@ -224,10 +239,15 @@ decrypt(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_mess
         out->message.unread = message->header->epoch > epoch ? FC_STORE_NO_ENTRY : FC_STORE_NO_KEY;
         return ERR_OK;
     }
-    if (err == ERR_OK) {
+    if (err == ERR_OK && opening->is_opened && memcmp(opening->secret, secret, sizeof(secret)) == 0) {
+        err = opening->opened;
+        out->content = opening->content;
+        opening->content = (struct bytes){0};
+        opening->is_opened = false;
+    } else if (err == ERR_OK) {
         err = e2e_message_open(message, secret, &out->content);
-        digest_wipe(secret, sizeof(secret));
     }
+    digest_wipe(secret, sizeof(secret));
     if (err == ERR_CORRUPT) {
         out->message.unread = FC_STORE_INVALID;
         return ERR_OK;
@@ -242,8 +262,8 @@ decrypt(struct fc_chat *chat, struct fc_chat_place *place, const struct e2e_mess
     return err;
 }
 
-// fail_message is for what an honest server takes from nobody. What only members can see to be wrong, they see and go on:
-// else each of them could keep the others from reading.
+// fail_message is for what an honest server takes from nobody. What only members can see to be wrong, they see and go
+// on: else each of them could keep the others from reading.
 static enum err
 fail_message(const struct fc_chat_place *place, const struct fc_store_message *message, struct err_detail *why)
 {
@@ -252,26 +272,17 @@ fail_message(const struct fc_chat_place *place, const struct fc_store_message *m
         (unsigned long long)message->seq, place->row.name, message->sender_name);
 }
 
-// open_sealed checks and opens what an encrypted message holds. seq: its number.
+// open_parsed checks and opens what an encrypted message holds.
 static enum err
-open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view sealed, bool is_new,
+open_parsed(struct fc_chat *chat, struct fc_chat_place *place, bool is_new, struct fc_chat_opening *opening,
     struct fc_chat_opened *out, struct err_detail *why)
 {
-    struct e2e_message message = {0};
-    struct err_detail cause = {0};
+    const Fc__E2e__V1__Header *header = opening->message.header;
     const struct e2e_user *sender = NULL;
-    enum err err = e2e_message_parse(sealed, &message, &cause);
-    if (err == ERR_INVALID || err == ERR_TOO_BIG) {
-        return fail_message(place, &out->message, why);
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    const Fc__E2e__V1__Header *header = message.header;
     bool is_consistent = is_same(header->room_id, place->row.room_id, E2E_ID_BYTES) &&
                          is_same(header->message_id, out->message.message_id, E2E_ID_BYTES) &&
                          is_same(header->user_id, out->message.sender_id, E2E_ID_BYTES);
-    err = is_consistent ? check_sender(chat, place, &message, &sender, why) : ERR_CORRUPT;
+    enum err err = is_consistent ? check_sender(chat, place, opening, &sender, why) : ERR_CORRUPT;
     if (err == ERR_CORRUPT) {
         err = fail_message(place, &out->message, why);
     }
@@ -288,9 +299,30 @@ open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view
         }
         out->sender = strdup(sender->name);
         out->message.sender_name = out->sender;
-        err = out->sender == NULL ? ERR_NO_MEMORY : decrypt(chat, place, &message, out, why);
+        err = out->sender == NULL ? ERR_NO_MEMORY : decrypt(chat, place, opening, out, why);
     }
-    e2e_message_deinit(&message);
+    return err;
+}
+
+// open_sealed says in `unread` what only members can see to be wrong with a message. ahead may be NULL.
+static enum err
+open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view sealed, bool is_new,
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
+{
+    struct fc_chat_opening own = {0};
+    struct err_detail cause = {0};
+    struct fc_chat_opening *opening = ahead == NULL ? &own : ahead;
+    enum err err = ERR_OK;
+    if (opening->message.wire == NULL) {
+        err = e2e_message_parse(sealed, &opening->message, &cause);
+    }
+    if (err == ERR_INVALID || err == ERR_TOO_BIG) {
+        err = fail_message(place, &out->message, why);
+    }
+    if (err == ERR_OK) {
+        err = open_parsed(chat, place, is_new, opening, out, why);
+    }
+    e2e_message_deinit(&own.message);
     return err;
 }
 
@@ -315,7 +347,7 @@ take_plain(const Fc__Chat__V1__Message *wire, struct fc_chat_opened *out)
 
 static enum err
 open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opened *out, struct err_detail *why)
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
 {
     enum err err = move_chain(place, wire, why);
     // What was done to a message other messages say, not the server.
@@ -328,7 +360,7 @@ open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat
         memcpy(out->sealed_hash, wire->sealed_hash.data, sizeof(out->sealed_hash)); // whose size the chain has checked
         return ERR_OK;
     }
-    err = open_sealed(chat, place, view_of(wire->sealed), true, out, why);
+    err = open_sealed(chat, place, view_of(wire->sealed), true, ahead, out, why);
     if (err == ERR_OK && out->message.unread == FC_STORE_INVALID) {
         fc_chat_warn(chat, "message %llu of \"%s\", by %s, cannot be opened: whoever sent it sealed it wrongly",
             (unsigned long long)wire->seq, place->row.name, out->message.sender_name);
@@ -363,13 +395,13 @@ begin_message(struct fc_chat_place *place, const Fc__Chat__V1__Message *wire, st
 
 enum err
 fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opened *out, struct err_detail *why)
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
 {
     enum err err = begin_message(place, wire, out, why);
     if (err != ERR_OK) {
         return err;
     }
-    return place->row.is_plain ? take_plain(wire, out) : open_encrypted(chat, place, wire, out, why);
+    return place->row.is_plain ? take_plain(wire, out) : open_encrypted(chat, place, wire, ahead, out, why);
 }
 
 enum err
@@ -379,7 +411,7 @@ fc_chat_open_again(struct fc_chat *chat, struct fc_chat_place *place, const Fc__
     enum err err = begin_message(place, wire, out, why);
     out->message.edited_ms = 0;
     out->message.is_deleted = false;
-    return err == ERR_OK ? open_sealed(chat, place, view_of(wire->sealed), false, out, why) : err;
+    return err == ERR_OK ? open_sealed(chat, place, view_of(wire->sealed), false, NULL, out, why) : err;
 }
 
 void
@@ -440,7 +472,7 @@ open_one_waiting(struct fc_chat *chat, struct fc_chat_place *place, const struct
         .sender_name = kept->sender_name,
         .sent_ms = kept->sent_ms,
     };
-    enum err err = open_sealed(chat, place, bytes_as_view(&kept->sealed), false, &opened, why);
+    enum err err = open_sealed(chat, place, bytes_as_view(&kept->sealed), false, NULL, &opened, why);
     if (err == ERR_OK && opened.message.unread != FC_STORE_NO_KEY && opened.message.unread != FC_STORE_NO_ENTRY) {
         err = fc_store_messages_put(chat->store, &opened.message, 1, NULL, why);
     }

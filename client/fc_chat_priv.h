@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-
 #include <uthash.h>
 
 #include "client/fc_chat.h"
@@ -37,7 +36,7 @@ struct fc_chat_place {
     uint8_t (*chains)[E2E_HASH_BYTES];
     uint64_t chain_first;
     uint8_t known_head[E2E_HASH_BYTES]; // the hash that was last found in the log, which the next message names too
-    UT_hash_handle hh; // by row.room_id
+    UT_hash_handle hh;                  // by row.room_id
 };
 
 // fc_chat_user_kept is somebody's chain in memory while a chat is open.
@@ -59,6 +58,14 @@ struct fc_chat {
     struct e2e_user earlier;         // lent by fc_chat_find_head: a chain as it was before a reset
     // While a room is entered by a link: further keys that wraps may be for. NULL: none.
     const struct e2e_keys *further_keys;
+    struct work_pool *pool; // NULL until there is much to open
+    unsigned pool_threads;
+    // The last epoch secret that was asked for, which the next message needs too.
+    struct {
+        uint8_t room_id[E2E_ID_BYTES];
+        uint64_t epoch; // 0: none
+        uint8_t secret[E2E_SECRET_BYTES];
+    } last_secret;
 };
 
 // --- fc_chat.c
@@ -118,6 +125,8 @@ enum err fc_chat_user_named(struct fc_chat *chat, const char *name, const struct
 // fc_chat_user takes the chain as it is here if it reaches min_seq, else asks.
 enum err fc_chat_user(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES], uint64_t min_seq,
     const struct e2e_user **out, struct err_detail *why) ERR_CHECKED;
+// fc_chat_user_here takes the chain as it is here, and asks nobody. NULL: none.
+const struct e2e_user *fc_chat_user_here(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES]);
 // fc_chat_users_sync asks for what is new on the chains of many at once.
 enum err fc_chat_users_sync(struct fc_chat *chat, const uint8_t *const *user_ids, size_t count,
     struct err_detail *why) ERR_CHECKED;
@@ -134,10 +143,10 @@ enum err fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, str
 enum err fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
     uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why) ERR_CHECKED;
 // fc_chat_log_has says whether an entry with this hash is in the log, and whether a user has ever been a member.
-enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash,
-    bool *has_out, struct err_detail *why) ERR_CHECKED;
-enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place,
-    const uint8_t user_id[E2E_ID_BYTES], bool *names_out, struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash, bool *has_out,
+    struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place, const uint8_t user_id[E2E_ID_BYTES],
+    bool *names_out, struct err_detail *why) ERR_CHECKED;
 
 // --- fc_chat_amend.c and fc_chat_complete.c
 
@@ -148,25 +157,60 @@ struct fc_chat_entry;
 enum err fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_chat_entry *entry,
     bool is_rekey_wanted, const struct e2e_keys *link, struct err_detail *why) ERR_CHECKED;
 
+bool fc_chat_entry_revokes(const struct fc_chat_entry *entry, const Fc__E2e__V1__InviteLink *link);
+
+// fc_chat_is_link_spent: the link is used up or has expired, and the next rekey of one's own takes it out.
+bool fc_chat_is_link_spent(const struct fc_chat *chat, const struct fc_chat_place *place,
+    const Fc__E2e__V1__RoomLink *link);
+
 // fc_chat_write_fn puts changes into an entry that follows the place's newest one.
 typedef enum err fc_chat_write_fn(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place,
     const void *context, struct err_detail *why);
 
-// fc_chat_amend_log makes an entry of what `write` says, sends it, and applies what has become of the log. Others may be
-// faster: then it is made anew. ERR_CONFLICT: again and again.
+// fc_chat_amend_log makes an entry of what `write` says, sends it, and applies what has become of the log. Others may
+// be faster: then it is made anew. ERR_CONFLICT: again and again.
 enum err fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_write_fn *write,
     const void *context, bool is_rekey_wanted, struct err_detail *why) ERR_CHECKED;
 
 // fc_chat_rekey starts a new epoch, as fc_chat_send does when one is due.
 enum err fc_chat_rekey(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 
+// --- fc_chat_ahead.c
+
+// fc_chat_opening is what has been found out about a sealed message before its turn.
+struct fc_chat_opening {
+    struct e2e_message message; // wire is NULL: not parsed
+    // By which device's key the signature was checked.
+    bool has_key;
+    bool has_verdict;
+    uint8_t sign_key[CRYPTO_KEY_BYTES];
+    enum err verdict;
+    // With which epoch secret it was opened.
+    bool has_secret;
+    bool is_opened;
+    uint8_t secret[E2E_SECRET_BYTES];
+    enum err opened;
+    struct bytes content;
+};
+
+struct fc_chat_ahead;
+
+// fc_chat_ahead_start begins to open messages on other threads, with the keys that are here, and borrows nothing. NULL
+// is fine: nothing is known ahead. fc_chat_ahead_wait helps until all are opened; then fc_chat_ahead_get gives what has
+// been found out about one.
+struct fc_chat_ahead *fc_chat_ahead_start(struct fc_chat *chat, const struct fc_chat_place *place,
+    Fc__Chat__V1__Message *const *messages, size_t count);
+void fc_chat_ahead_wait(struct fc_chat_ahead *ahead);
+struct fc_chat_opening *fc_chat_ahead_get(struct fc_chat_ahead *ahead, size_t index);
+void fc_chat_ahead_free(struct fc_chat_ahead **ahead);
+
 // --- fc_chat_open.c
 
 // fc_chat_opened is a message as the store takes it, with what it borrows from.
 struct fc_chat_opened {
     struct fc_store_message message;
-    struct bytes content;              // of an encrypted one
-    Fc__Chat__V1__Content *unpacked;   // owned
+    struct bytes content;            // of an encrypted one
+    Fc__Chat__V1__Content *unpacked; // owned
     struct bytes mentions;
     struct bytes file;
     uint8_t device_id[E2E_ID_BYTES];
@@ -174,11 +218,11 @@ struct fc_chat_opened {
     uint8_t sealed_hash[E2E_HASH_BYTES]; // of an encrypted one that the server shows without what it said
 };
 
-// fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's synced_seq,
-// and moves the place's chain on (not the store's). What cannot be opened is said in `unread`.
-// ERR_UNTRUSTED: the chain is broken.
+// fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's
+// synced_seq, and moves the place's chain on (not the store's). What cannot be opened is said in `unread`. ahead: what
+// is known of it already, which is used up, or NULL. ERR_UNTRUSTED: the chain is broken.
 enum err fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
 // fc_chat_open_again opens a message wherever it stands; the chain is the caller's affair.
 enum err fc_chat_open_again(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
     struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
@@ -207,12 +251,15 @@ enum err fc_chat_own_check(struct fc_chat *chat, const struct fc_chat_place *pla
 enum err fc_chat_own_entry_check(struct fc_chat *chat, struct fc_chat_place *place, const uint8_t hash[E2E_HASH_BYTES],
     struct err_detail *why) ERR_CHECKED;
 
-// --- fc_chat_sync.c
+// --- fc_chat_fetch.c
 
 enum err fc_chat_sync_place(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 // fc_chat_take keeps one message that follows those that are here. ERR_OUT_OF_RANGE: it does not.
 enum err fc_chat_take(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
     struct err_detail *why) ERR_CHECKED;
+
+// --- fc_chat_sync.c
+
 // fc_chat_tell calls fn with a message of the store.
 bool fc_chat_tell(struct fc_chat *chat, const struct fc_chat_place *place, const struct fc_store_message *kept,
     fc_message_fn *fn, void *context);

@@ -1,4 +1,4 @@
-// From the server into the local store, and from there to who wants to read.
+// Out of the local store, to who wants to read.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,189 +13,6 @@ enum {
     REACTIONS_MAX = 256, // shown of one message
     REACTIONS_ARENA_BYTES = 64 * 1024,
 };
-
-// --- Into the store -------------------------------------------------------------------------------------------------
-
-// keep writes opened messages, and how far the room has come, at once.
-static enum err
-keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_opened *opened, size_t count,
-    struct err_detail *why)
-{
-    static const uint8_t no_chain[E2E_HASH_BYTES];
-    struct fc_store_message *messages = calloc(count, sizeof(*messages));
-    size_t repeated = 0;
-    if (messages == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    for (size_t i = 0; i < count; i++) {
-        messages[i] = opened[i].message;
-    }
-    uint64_t last_seq = messages[count - 1].seq;
-    const uint8_t *chain = place->row.is_plain ? no_chain : place->chains[last_seq % FC_CHAT_CHAINS_KEPT];
-    enum err err = fc_store_begin(chat->store, why);
-    if (err == ERR_OK) {
-        err = fc_store_messages_put(chat->store, messages, count, &repeated, why);
-    }
-    if (err == ERR_OK && repeated > 0 && !place->row.is_plain) {
-        // Each id is taken once by a server, whoever sends it.
-        err = err_fail(why, ERR_UNTRUSTED,
-            "the server repeats %zu earlier messages of \"%s\" as new ones, between %llu and %llu", repeated,
-            place->row.name, (unsigned long long)messages[0].seq, (unsigned long long)last_seq);
-    }
-    if (err == ERR_OK) {
-        err = fc_chat_deleted_note(chat, place, opened, count, why);
-    }
-    if (err == ERR_OK) {
-        err = fc_chat_own_check(chat, place, opened, count, why);
-    }
-    if (err == ERR_OK) {
-        err = fc_store_room_set_head(chat->store, place->row.room_id, last_seq, why);
-    }
-    if (err == ERR_OK) {
-        err = fc_store_room_set_synced(chat->store, place->row.room_id, last_seq, chain, why);
-    }
-    if (err == ERR_OK) {
-        err = fc_store_commit(chat->store, why);
-    } else {
-        fc_store_rollback(chat->store);
-    }
-    free(messages);
-    if (err == ERR_CONFLICT) {
-        return err_fail(why, ERR_UNTRUSTED,
-            "the server shows other messages of \"%s\" than before under the same numbers", place->row.name);
-    }
-    if (err == ERR_OK) {
-        place->row.synced_seq = last_seq;
-        place->row.head_seq = last_seq > place->row.head_seq ? last_seq : place->row.head_seq;
-    }
-    return err;
-}
-
-static enum err
-fail_gap(const struct fc_chat_place *place, uint64_t seq, struct err_detail *why)
-{
-    return err_fail(why, place->row.is_plain ? ERR_PROTOCOL : ERR_UNTRUSTED,
-        "the server keeps back the messages after %llu of \"%s\"", (unsigned long long)seq, place->row.name);
-}
-
-static enum err
-take_history(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__HistoryResponse *page,
-    struct err_detail *why)
-{
-    uint64_t after_seq = place->row.synced_seq;
-    size_t count = 0;
-    struct fc_chat_opened *opened = calloc(page->n_messages + 1, sizeof(*opened));
-    enum err err = opened == NULL ? ERR_NO_MEMORY : ERR_OK;
-    while (err == ERR_OK && count < page->n_messages) {
-        const Fc__Chat__V1__Message *wire = page->messages[count];
-        if (wire->seq != after_seq + 1 + count) {
-            err = fail_gap(place, after_seq + count, why);
-            break;
-        }
-        err = fc_chat_open_message(chat, place, wire, &opened[count], why);
-        count += err == ERR_OK;
-    }
-    if (count > 0 && (err == ERR_OK || err == ERR_UNTRUSTED)) {
-        // What came before the first wrong one is good.
-        enum err kept = keep(chat, place, opened, count, err == ERR_OK ? why : NULL);
-        err = err == ERR_OK ? kept : err;
-    }
-    for (size_t i = 0; i <= count && opened != NULL && i < page->n_messages; i++) {
-        fc_chat_opened_deinit(&opened[i]);
-    }
-    free(opened);
-    return err;
-}
-
-// sync_page fetches messages after those that are here.
-static enum err
-sync_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_out, struct err_detail *why)
-{
-    struct rpc_unary call;
-    const Fc__Chat__V1__HistoryResponse *page = NULL;
-    Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
-    request.room = place->id_text;
-    request.after_seq = place->row.synced_seq;
-    request.limit = FC_ROOM_HISTORY_PAGE;
-    fc_chat_start_call(chat, &call);
-    enum err err = fc_session_explain(&call, fc_chat_v1_chat_history(&call, &request, &page), why);
-    uint64_t known_seq = place->row.is_plain ? place->row.synced_seq : place->row.head_seq;
-    if (err == ERR_OK && page->head_seq < known_seq) {
-        err = err_fail(why, ERR_UNTRUSTED,
-            "the server's history of \"%s\" ends at %llu, and %llu had been seen: messages were taken back, or the server "
-            "restored from a backup",
-            place->row.name, (unsigned long long)page->head_seq, (unsigned long long)known_seq);
-    }
-    if (err == ERR_OK && page->n_messages == 0 && page->head_seq > place->row.synced_seq) {
-        err = fail_gap(place, place->row.synced_seq, why);
-    }
-    if (err == ERR_OK) {
-        err = take_history(chat, place, page, why);
-        *is_behind_out = place->row.synced_seq < page->head_seq;
-    }
-    rpc_unary_deinit(&call);
-    return err;
-}
-
-enum err
-fc_chat_sync_place(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
-{
-    bool is_behind = true;
-    struct err_detail detail = {0};
-    enum err err = ERR_OK;
-    if (!place->row.is_plain) {
-        err = fc_chat_sync_log(chat, place, &detail);
-    }
-    while (err == ERR_OK && is_behind) {
-        err = sync_page(chat, place, &is_behind, &detail);
-    }
-    if (err == ERR_OK && !place->row.is_plain) {
-        err = fc_chat_deleted_check(chat, place, &detail);
-    }
-    if (err == ERR_OK && !place->row.is_plain) {
-        err = fc_chat_absolve(chat, place, FC_CHAT_DOUBT_SYNC, &detail);
-    }
-    if (why != NULL && err != ERR_OK) {
-        *why = detail;
-    }
-    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
-}
-
-enum err
-fc_chat_sync(struct fc_chat *chat, const char *room, struct err_detail *why)
-{
-    struct fc_chat_place *place = NULL;
-    fc_chat_lock(chat);
-    enum err err = fc_chat_find_place(chat, room, &place, why);
-    if (err == ERR_OK) {
-        err = fc_chat_sync_place(chat, place, why);
-    }
-    fc_chat_unlock(chat);
-    return err;
-}
-
-enum err
-fc_chat_take(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct err_detail *why)
-{
-    struct fc_chat_opened opened;
-    struct err_detail detail = {0};
-    if (wire->seq <= place->row.synced_seq) {
-        return ERR_OK;
-    }
-    if (wire->seq != place->row.synced_seq + 1) {
-        return ERR_OUT_OF_RANGE;
-    }
-    enum err err = fc_chat_open_message(chat, place, wire, &opened, &detail);
-    if (err == ERR_OK) {
-        err = keep(chat, place, &opened, 1, &detail);
-    }
-    fc_chat_opened_deinit(&opened);
-    if (why != NULL && err != ERR_OK) {
-        *why = detail;
-    }
-    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
-}
 
 // --- Out of the store -----------------------------------------------------------------------------------------------
 
@@ -300,6 +117,9 @@ fc_chat_tell(struct fc_chat *chat, const struct fc_chat_place *place, const stru
         message.has_file = true;
         message.file_id = file->file_id.data;
         message.file_name = file->name;
+        message.file_mime_type = file->mime_type;
+        message.file_width_px = file->width_px;
+        message.file_height_px = file->height_px;
         message.file_size_bytes = file->key != NULL ? file->key->plain_size_bytes : file->size_bytes;
         message.file_md5 = file->md5.len == DIGEST_MD5_BYTES ? file->md5.data : no_md5;
     }

@@ -70,6 +70,17 @@ load(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES], struct fc_chat_u
     return err;
 }
 
+const struct e2e_user *
+fc_chat_user_here(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES])
+{
+    struct fc_chat_user_kept *kept = NULL;
+    HASH_FIND(hh, chat->users, user_id, E2E_ID_BYTES, kept);
+    if (kept == NULL && load(chat, user_id, &kept, NULL) != ERR_OK) {
+        return NULL;
+    }
+    return &kept->user;
+}
+
 enum err
 fc_chat_user(struct fc_chat *chat, const uint8_t user_id[E2E_ID_BYTES], uint64_t min_seq, const struct e2e_user **out,
     struct err_detail *why)
@@ -104,8 +115,9 @@ fc_chat_user_named(struct fc_chat *chat, const char *name, const struct e2e_user
     struct e2e_user user = {0};
     enum err err = fc_identity_user(chat->identity, name, &user, why);
     if (err == ERR_PRECONDITION) {
-        return err_fail(why, ERR_NO_KEY, "%s has no keys yet, so nothing can be encrypted for them: they get some when they "
-                                         "log in the next time",
+        return err_fail(why, ERR_NO_KEY,
+            "%s has no keys yet, so nothing can be encrypted for them: they get some when they "
+            "log in the next time",
             name);
     }
     if (err != ERR_OK) {

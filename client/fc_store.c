@@ -252,6 +252,7 @@ fc_store_close(struct fc_store **store)
         return;
     }
     db_close(&(*store)->db);
+    bytes_free(&(*store)->new_words);
     free((*store)->lock_path);
     free((*store)->path);
     free(*store);

@@ -12,6 +12,7 @@ struct fc_store {
     char *lock_path; // of the outbox
     char user_name[FC_USER_NAME_MAX_BYTES];
     bool is_in_transaction; // begun by the caller
+    struct bytes new_words; // "[1,2" for messages 1 and 2, which are not in the index of words yet
 };
 
 // The tables, step by step (db_migrate).

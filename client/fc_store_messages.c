@@ -3,8 +3,14 @@
 // Nothing depends on the order of arrival: what a message looks like is made anew from the edits and deletions that are
 // kept of it (fold) whenever one of them or the message itself comes. `base_text` is what it was without them.
 //
+// Words are indexed after the messages of one call, all at once: FTS5 writes out what it has gathered whenever a
+// statement begins that could fail half-way. A statement that changes messages, whose triggers take the old words out
+// of the index, is preceded by the words of those that are new (change).
+//
 // Indexes are named where SQLite, which keeps no statistics here, would go through a whole room.
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "client/fc_store_db_priv.h"
@@ -15,6 +21,7 @@ enum {
     ID_LOW_BITS = 20,
     ID_TRIES_MAX = 1000,
     FOLD_DEPTH_MAX = 2, // a deletion of an edit of a message
+    ID_TEXT_BYTES = 24,
 };
 
 // Until the year 2109, so that an id fits into 63 bits.
@@ -67,6 +74,43 @@ blob_or_null(struct bytes_view blob)
     return blob.size == 0 ? db_null() : db_blob(blob.data, blob.size);
 }
 
+// note_words remembers to index the words of a new row, if it has any.
+static enum err
+note_words(struct fc_store *store, int64_t id, const struct fc_store_message *message)
+{
+    char text[ID_TEXT_BYTES];
+    if (!is_shown(message->type) || (or_empty(message->text)[0] == '\0' && or_empty(message->file_name)[0] == '\0')) {
+        return ERR_OK;
+    }
+    (void)snprintf(text, sizeof(text), "%s%" PRId64, store->new_words.size == 0 ? "[" : ",", id);
+    return bytes_append(&store->new_words, bytes_view_of_text(text));
+}
+
+static enum err
+index_words(struct fc_store *store, struct err_detail *why)
+{
+    if (store->new_words.size == 0) {
+        return ERR_OK;
+    }
+    enum err err = bytes_append(&store->new_words, bytes_view_of("]", 2));
+    if (err == ERR_OK) {
+        err = fc_store_exec(store,
+            "INSERT INTO message_words (rowid, text, file_name) SELECT id, text, file_name FROM message "
+            "WHERE id IN (SELECT value FROM json_each($1))",
+            DB_ARGS(db_text((const char *)store->new_words.data)), NULL, why);
+    }
+    bytes_clear(&store->new_words);
+    return err;
+}
+
+// change runs a statement that may change words.
+static enum err
+change(struct fc_store *store, const char *sql, const struct db_value *args, size_t arg_count, struct err_detail *why)
+{
+    enum err err = index_words(store, why);
+    return err == ERR_OK ? fc_store_exec(store, sql, args, arg_count, NULL, why) : err;
+}
+
 static enum err
 insert_row(struct fc_store *store, int64_t room, int64_t id, const struct fc_store_message *message,
     enum fc_store_unread unread, struct err_detail *why)
@@ -83,7 +127,7 @@ insert_row(struct fc_store *store, int64_t room, int64_t id, const struct fc_sto
         (has_content || is_sealed) && is_shown(m->type) && strcmp(or_empty(m->sender_name), store->user_name) != 0;
     bool is_mention = is_counted && has_content && mentions_user(m->mentions, store->user_name);
     struct bytes_view nothing = {0};
-    return fc_store_exec(store, sql,
+    enum err err = fc_store_exec(store, sql,
         DB_ARGS(db_int(id), db_int(room), fc_store_number(m->seq), db_blob(m->message_id, E2E_ID_BYTES),
             db_blob(m->sender_id, E2E_ID_BYTES), db_text(or_empty(m->sender_name)),
             m->device_id != NULL ? db_blob(m->device_id, E2E_ID_BYTES) : db_null(), db_int(m->sent_ms), db_int(m->type),
@@ -94,6 +138,7 @@ insert_row(struct fc_store *store, int64_t room, int64_t id, const struct fc_sto
             db_int(m->is_deleted), db_int(m->is_void), db_int(unread), blob_or_null(is_sealed ? m->sealed : nothing),
             db_int(is_counted), db_int(is_mention)),
         NULL, why);
+    return err == ERR_OK && has_content ? note_words(store, id, m) : err;
 }
 
 // Several rooms may have messages of the same time and number: the next free id is taken.
@@ -113,22 +158,23 @@ insert_new(struct fc_store *store, int64_t room, const struct fc_store_message *
 static enum err
 wipe_row(struct fc_store *store, int64_t id, struct err_detail *why)
 {
-    return fc_store_exec(store,
+    return change(store,
         "UPDATE message SET text = '', base_text = NULL, mentions = '', file = NULL, file_name = '', sealed = NULL, "
         "edited_ms = 0, base_edited_ms = 0, unread = 0, is_deleted = 1, is_counted = 0, is_mention = 0 WHERE id = $1",
-        DB_ARGS(db_int(id)), NULL, why);
+        DB_ARGS(db_int(id)), why);
 }
 
 // A message that is there already.
 struct known {
     int64_t id;
-    bool is_same; // has the message_id that was asked for
+    bool is_same;    // has the message_id that was asked for
     bool was_opened; // has the device that sent it, as what was opened in an encrypted room
     uint8_t sender_id[E2E_ID_BYTES];
     Fc__Chat__V1__MessageType type;
     uint64_t target_seq;
     enum fc_store_unread unread;
     bool is_deleted;
+    bool is_edited; // by an edit that is kept
     int64_t base_edited_ms;
 };
 
@@ -139,8 +185,9 @@ find_known(struct fc_store *store, int64_t room, uint64_t seq, const uint8_t *me
 {
     struct db_rows *rows = NULL;
     enum err err = fc_store_select(store,
-        "SELECT id, message_id, sender_id, type, target_seq, unread, is_deleted, base_edited_ms, device_id IS NOT NULL "
-        "FROM message "
+        "SELECT id, message_id, sender_id, type, target_seq, unread, is_deleted, base_edited_ms, base_text IS NOT "
+        "NULL, "
+        "device_id IS NOT NULL FROM message "
         "WHERE room = $1 AND seq = $2",
         DB_ARGS(db_int(room), fc_store_number(seq)), &rows, why);
     if (err == ERR_OK) {
@@ -153,7 +200,8 @@ find_known(struct fc_store *store, int64_t room, uint64_t seq, const uint8_t *me
             .unread = (enum fc_store_unread)db_rows_int(rows, 5),
             .is_deleted = db_rows_int(rows, 6) != 0,
             .base_edited_ms = db_rows_int(rows, 7),
-            .was_opened = db_rows_int(rows, 8) != 0,
+            .is_edited = db_rows_int(rows, 8) != 0,
+            .was_opened = db_rows_int(rows, 9) != 0,
         };
         if (fc_store_copy_blob(rows, 2, out->sender_id, sizeof(out->sender_id)) != ERR_OK) {
             err = fc_store_fail(store, ERR_CORRUPT, why);
@@ -192,17 +240,17 @@ fold_edits(struct fc_store *store, int64_t room, uint64_t seq, const struct know
         "AND unread = 0 AND is_void = 0 AND is_deleted = 0 AND sender_id = $3 ORDER BY seq DESC LIMIT 1",
         DB_ARGS(db_int(room), fc_store_number(seq), db_blob(target->sender_id, sizeof(target->sender_id))), &rows, why);
     if (err == ERR_OK && db_rows_int(rows, 1) >= target->base_edited_ms) {
-        err = fc_store_exec(store,
+        err = change(store,
             "UPDATE message SET base_text = COALESCE(base_text, text), text = $1, edited_ms = $2 WHERE id = $3",
-            DB_ARGS(db_text(db_rows_text(rows, 0)), db_int(db_rows_int(rows, 1)), db_int(target->id)), NULL, why);
-    } else if (err == ERR_OK || err == ERR_NOT_FOUND) {
-        err = fc_store_exec(store,
+            DB_ARGS(db_text(db_rows_text(rows, 0)), db_int(db_rows_int(rows, 1)), db_int(target->id)), why);
+    } else if ((err == ERR_OK || err == ERR_NOT_FOUND) && target->is_edited) {
+        err = change(store,
             "UPDATE message SET text = base_text, base_text = NULL, edited_ms = base_edited_ms "
-            "WHERE id = $1 AND base_text IS NOT NULL",
-            DB_ARGS(db_int(target->id)), NULL, why);
+            "WHERE id = $1",
+            DB_ARGS(db_int(target->id)), why);
     }
     db_rows_free(&rows);
-    return err;
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
 // Makes a message what the others that are kept have made of it. One that is not there yet is no error.
@@ -219,11 +267,11 @@ fold(struct fc_store *store, int64_t room, uint64_t seq, unsigned depth, struct 
         err = fold_deletion(store, room, seq, &target, why);
     }
     if (err == ERR_OK && target.is_deleted) {
-        err = fc_store_exec(store,
+        err = change(store,
             "UPDATE message INDEXED BY message_target SET text = '', mentions = '' WHERE room = $1 AND target_seq = $2 "
             "AND target_seq <> 0 "
             "AND type = 2",
-            DB_ARGS(db_int(room), fc_store_number(seq)), NULL, why);
+            DB_ARGS(db_int(room), fc_store_number(seq)), why);
     } else if (err == ERR_OK && is_shown(target.type) && target.unread == FC_STORE_READABLE) {
         err = fold_edits(store, room, seq, &target, why);
     }
@@ -264,10 +312,10 @@ find_copy(struct fc_store *store, int64_t room, const struct fc_store_message *m
         *unread = FC_STORE_REPEATED;
         return ERR_OK;
     }
-    err = fc_store_exec(store,
+    err = change(store,
         "UPDATE message SET text = '', base_text = NULL, mentions = '', file = NULL, file_name = '', unread = 4, "
         "is_counted = 0, is_mention = 0 WHERE id = $1",
-        DB_ARGS(db_int(copy_id)), NULL, why);
+        DB_ARGS(db_int(copy_id)), why);
     if (err == ERR_OK && copy_type == FC__CHAT__V1__MESSAGE_TYPE__EDIT) {
         err = fold(store, room, copy_target_seq, 0, why);
     }
@@ -286,9 +334,9 @@ renew(struct fc_store *store, int64_t room, const struct known *known, const str
     if (message->is_deleted) {
         err = wipe_row(store, known->id, why);
     } else if (message->unread == FC_STORE_READABLE && message->edited_ms > known->base_edited_ms) {
-        err = fc_store_exec(store,
+        err = change(store,
             "UPDATE message SET text = $1, base_text = NULL, edited_ms = $2, base_edited_ms = $2 WHERE id = $3",
-            DB_ARGS(db_text(or_empty(message->text)), db_int(message->edited_ms), db_int(known->id)), NULL, why);
+            DB_ARGS(db_text(or_empty(message->text)), db_int(message->edited_ms), db_int(known->id)), why);
     } else {
         return ERR_OK;
     }
@@ -315,13 +363,15 @@ put_message(struct fc_store *store, int64_t room, const struct fc_store_message 
             (unsigned long long)message->seq);
     }
     // One that the server has shown as deleted, in an encrypted room, and shows now.
-    bool is_back = is_known && known.is_deleted && !known.was_opened && message->device_id != NULL && !message->is_deleted;
-    if (is_known && !is_back && (known.is_deleted || known.unread == FC_STORE_READABLE || known.unread == FC_STORE_REPEATED)) {
+    bool is_back =
+        is_known && known.is_deleted && !known.was_opened && message->device_id != NULL && !message->is_deleted;
+    if (is_known && !is_back &&
+        (known.is_deleted || known.unread == FC_STORE_READABLE || known.unread == FC_STORE_REPEATED)) {
         return renew(store, room, &known, message, why);
     }
     err = find_copy(store, room, message, &unread, repeated, why);
     if (err == ERR_OK && is_known) {
-        err = fc_store_exec(store, "DELETE FROM message WHERE id = $1", DB_ARGS(db_int(known.id)), NULL, why);
+        err = change(store, "DELETE FROM message WHERE id = $1", DB_ARGS(db_int(known.id)), why);
         if (err == ERR_OK) {
             err = insert_row(store, room, known.id, message, unread, why);
         }
@@ -357,6 +407,10 @@ fc_store_messages_put(struct fc_store *store, const struct fc_store_message *mes
             err = put_message(store, room, &messages[i], &repeated, why);
         }
     }
+    if (err == ERR_OK) {
+        err = index_words(store, why);
+    }
+    bytes_clear(&store->new_words);
     err = fc_store_leave(store, err, why);
     if (err == ERR_OK && repeated_out != NULL) {
         *repeated_out = repeated;

@@ -139,7 +139,8 @@ struct fc_store_room {
     uint64_t synced_seq;           // all messages up to it are kept
     uint8_t chain[E2E_HASH_BYTES]; // the message chain there
     uint64_t read_seq;
-    uint64_t log_seq; // entries of the log that are kept
+    uint64_t log_seq;     // entries of the log that are kept
+    uint64_t learned_seq; // those of them whose secrets for us have been kept
     // Of the messages kept.
     uint64_t unread_count;  // after read_seq, by others
     uint64_t mention_count; // those of them that mention this account's user, or everybody
@@ -170,6 +171,8 @@ enum err fc_store_room_set_head(struct fc_store *store, const uint8_t room_id[E2
     struct err_detail *why) ERR_CHECKED;
 enum err fc_store_room_set_synced(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES], uint64_t synced_seq,
     const uint8_t chain[E2E_HASH_BYTES], struct err_detail *why) ERR_CHECKED;
+enum err fc_store_room_set_learned(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES], uint64_t learned_seq,
+    struct err_detail *why) ERR_CHECKED;
 enum err fc_store_room_set_read(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES], uint64_t read_seq,
     struct err_detail *why) ERR_CHECKED;
 enum err fc_store_room_set_muted(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES], bool is_muted,

@@ -5,7 +5,7 @@
 
 #define COLUMNS                                                                                                        \
     "r.room_id, r.name, r.topic, r.kind, r.is_plain, r.is_member, r.is_muted, r.head_seq, r.synced_seq, r.chain, "     \
-    "r.read_seq, r.log_seq, "                                                                                          \
+    "r.read_seq, r.log_seq, r.learned_seq, "                                                                           \
     "(SELECT COUNT(*) FROM message m WHERE m.room = r.id AND m.seq > r.read_seq AND m.is_counted = 1), "               \
     "(SELECT COUNT(*) FROM message m WHERE m.room = r.id AND m.seq > r.read_seq AND m.is_mention = 1)"
 
@@ -21,8 +21,9 @@ read_room(struct db_rows *rows, struct fc_store_room *out)
         .synced_seq = (uint64_t)db_rows_int(rows, 8),
         .read_seq = (uint64_t)db_rows_int(rows, 10),
         .log_seq = (uint64_t)db_rows_int(rows, 11),
-        .unread_count = (uint64_t)db_rows_int(rows, 12),
-        .mention_count = (uint64_t)db_rows_int(rows, 13),
+        .learned_seq = (uint64_t)db_rows_int(rows, 12),
+        .unread_count = (uint64_t)db_rows_int(rows, 13),
+        .mention_count = (uint64_t)db_rows_int(rows, 14),
     };
     fc_store_copy_text(rows, 1, out->name, sizeof(out->name));
     fc_store_copy_text(rows, 2, out->topic, sizeof(out->topic));
@@ -148,6 +149,14 @@ fc_store_room_set_synced(struct fc_store *store, const uint8_t room_id[E2E_ID_BY
         "UPDATE room SET chain = CASE WHEN $1 > synced_seq THEN $2 ELSE chain END, synced_seq = MAX(synced_seq, $1), "
         "head_seq = MAX(head_seq, $1) WHERE room_id = $3",
         DB_ARGS(fc_store_number(synced_seq), db_blob(chain, E2E_HASH_BYTES), db_blob(room_id, E2E_ID_BYTES)), why);
+}
+
+enum err
+fc_store_room_set_learned(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES], uint64_t learned_seq,
+    struct err_detail *why)
+{
+    return update(store, "UPDATE room SET learned_seq = MAX(learned_seq, $1) WHERE room_id = $2",
+        DB_ARGS(fc_store_number(learned_seq), db_blob(room_id, E2E_ID_BYTES)), why);
 }
 
 enum err

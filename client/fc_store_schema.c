@@ -1,7 +1,7 @@
 // The tables of the local store.
 //
 // Messages have a row id that grows with the time of sending, so that a search, which finds by row id, can begin with
-// the newest and stop. Their words are indexed outside (FTS5), kept in step by triggers.
+// the newest and stop. Their words are indexed outside (FTS5), and triggers keep it in step with what becomes of them.
 #include "client/fc_store_db_priv.h"
 
 // Whether a message has words to be found: neither edits nor reactions, and it is not gone.
@@ -138,5 +138,11 @@ static const char first_step[] =
                                                                                     "    created_ms INTEGER NOT NULL,"
                                                                                     "    last_error TEXT NOT NULL);";
 
-const char *const fc_store_steps[] = {first_step};
+// Words of new messages are indexed by fc_store_messages_put, many at a time.
+static const char second_step[] = "DROP TRIGGER message_added;";
+
+// A process that ends between an entry and its secrets, or another one that reads between them, must notice.
+static const char third_step[] = "ALTER TABLE room ADD COLUMN learned_seq INTEGER NOT NULL DEFAULT 0;";
+
+const char *const fc_store_steps[] = {first_step, second_step, third_step};
 const size_t fc_store_step_count = sizeof(fc_store_steps) / sizeof(fc_store_steps[0]);

@@ -238,6 +238,13 @@ e2e_message_deinit(struct e2e_message *message)
 }
 
 enum err
+e2e_message_verify_by(const struct e2e_message *message, const uint8_t sign_key[CRYPTO_KEY_BYTES])
+{
+    return e2e_verify(sign_key, E2E_CONTEXT_MESSAGE, view_of(message->wire->header), view_of(message->wire->sealed),
+        view_of(message->wire->signature));
+}
+
+enum err
 e2e_message_verify(const struct e2e_message *message, const struct e2e_user *sender)
 {
     if (sender->seq == 0 || memcmp(message->header->user_id.data, sender->id, E2E_ID_BYTES) != 0) {
@@ -247,8 +254,7 @@ e2e_message_verify(const struct e2e_message *message, const struct e2e_user *sen
     if (device == NULL) {
         return ERR_NOT_FOUND;
     }
-    return e2e_verify(device->sign_key, E2E_CONTEXT_MESSAGE, view_of(message->wire->header),
-        view_of(message->wire->sealed), view_of(message->wire->signature));
+    return e2e_message_verify_by(message, device->sign_key);
 }
 
 enum err

@@ -36,6 +36,8 @@ void e2e_message_deinit(struct e2e_message *message);
 // e2e_message_verify checks the signature by the device that the header names. ERR_CORRUPT; ERR_NOT_FOUND: not a device
 // of this user's.
 enum err e2e_message_verify(const struct e2e_message *message, const struct e2e_user *sender) ERR_CHECKED;
+// e2e_message_verify_by is the costly part of it, with the key of a device that has been found. ERR_CORRUPT.
+enum err e2e_message_verify_by(const struct e2e_message *message, const uint8_t sign_key[CRYPTO_KEY_BYTES]) ERR_CHECKED;
 
 // e2e_message_open appends the content to out, after e2e_message_verify. ERR_CORRUPT.
 enum err e2e_message_open(const struct e2e_message *message, const uint8_t epoch_secret[E2E_SECRET_BYTES],

@@ -2,7 +2,7 @@
 import os
 import unittest
 
-from evil_case import CONFLICT, EvilTestCase
+from evil_case import CONFLICT, NO_KEY, EvilTestCase
 from fc.auth.v1 import keys_pb2
 from fc.e2e.v1 import chain_pb2
 from fc_client import e2e
@@ -246,9 +246,10 @@ class Resets(UsersTestCase):
         """The intruder would be the author's own device, and get a key of whatever the author makes."""
         bob_id = self.id_of("bob")
         self.bob.proxy.answers = self.showing(bob_id, self.reset(bob_id, self.bob.name))
-        for arguments in (("room", "create", self.room + ".new", "--member", self.alice.name),
-                          ("room", "amend", self.room, "--rekey")):
-            self.assert_detected(self.bob, "a reset of your account", *arguments)
+        self.assert_detected(self.bob, "a reset of your account", "room", "create", self.room + ".new", "--member",
+                             self.alice.name)
+        # From then on this machine is no device of the account.
+        self.assert_detected(self.bob, "no keys of bob", "room", "amend", self.room, "--rekey", code=NO_KEY)
         self.assertEqual((self.count_sent(self.bob, "CreateRoom"), self.count_sent(self.bob, "Amend")), (0, 0))
         self.assert_nothing_is_sealed_to_the_intruder()
 

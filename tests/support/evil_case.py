@@ -5,10 +5,10 @@ from evil_proxy import EvilProxy
 from fc.e2e.v1 import chain_pb2
 from fc_client import Channel, e2e, log_in, sign_up
 from fc_client.rooms import Account
-from fcd_process import CONFLICT, DONE, INTEGRITY, Fc, FcTestCase, wait_until
+from fcd_process import CONFLICT, DONE, INTEGRITY, NO_KEY, Fc, FcTestCase, wait_until
 
 PASSWORD = "a long password"
-__all__ = ["CONFLICT", "DONE", "INTEGRITY", "EvilTestCase", "copied", "rechain", "wait_until"]
+__all__ = ["CONFLICT", "DONE", "INTEGRITY", "NO_KEY", "EvilTestCase", "copied", "rechain", "wait_until"]
 
 
 def copied(message):

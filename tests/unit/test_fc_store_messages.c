@@ -449,6 +449,43 @@ test_search_finds_words_by_their_beginnings(void **state)
     fc_store_close(&store);
 }
 
+// Their words are indexed together, in whatever order the messages of one call change each other.
+static void
+test_search_finds_what_many_at_once_have_become(void **state)
+{
+    (void)state;
+    struct fc_store *store = open_room();
+    struct fc_store_message messages[] = {
+        make_text(1, "one fox"),
+        make(2, TYPE(EDIT), 1, "one dog"),
+        make_text(3, "three fox"),
+        make(4, TYPE(DELETE), 3, ""),
+        make_text(5, "five fox"),
+        make_text(6, ""),
+        make_text(8, "eight fox"),
+        make_text(7, "eight fox"), // which makes the eighth its copy
+    };
+    messages[7].message_id = messages[6].message_id;
+    size_t repeated = 0;
+    DO(fc_store_messages_put(store, messages, 5, &repeated, &why));
+    assert_found(store, "fox", "5:five fox ");
+    DO(fc_store_messages_put(store, messages, 8, &repeated, &why));
+    assert_int_equal(repeated, 1);
+    assert_found(store, "fox", "7:eight fox 5:five fox ");
+    assert_found(store, "dog", "1:one dog* ");
+    put(store, make(9, TYPE(DELETE), 2, ""));
+    assert_found(store, "fox", "7:eight fox 5:five fox 1:one fox ");
+    assert_found(store, "dog", "");
+    // What has failed leaves nothing behind to be indexed later.
+    struct fc_store_message failing[] = {make_text(10, "ten fox"), make_text(5, "another fox")};
+    failing[1].message_id = filled(99);
+    assert_int_equal(fc_store_messages_put(store, failing, 2, NULL, &why), ERR_CONFLICT);
+    put(store, make_text(10, "ten hares"));
+    assert_found(store, "fox", "7:eight fox 5:five fox 1:one fox ");
+    assert_found(store, "hares", "10:ten hares ");
+    fc_store_close(&store);
+}
+
 static void
 test_search_takes_anything_that_is_typed(void **state)
 {
@@ -512,6 +549,7 @@ main(void)
         TEST(test_reactions_are_those_not_taken_back),
         TEST(test_unread_messages_and_mentions_are_counted),
         TEST(test_search_finds_words_by_their_beginnings),
+        TEST(test_search_finds_what_many_at_once_have_become),
         TEST(test_search_takes_anything_that_is_typed),
         TEST(test_search_goes_on_where_it_stopped),
     };

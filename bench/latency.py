@@ -42,8 +42,8 @@ class Caller:
             data += piece
         return data
 
-    def call(self, method, request):
-        """How long the call took, in ms."""
+    def ask(self, method, request):
+        """The response, as protobuf, and how long the call took, in ms."""
         header = field(1, method.encode()) + field(3, self.token) + field(4, os.urandom(16))
         message = struct.pack(">IBBH", 0x80000001, 1, 0, len(header)) + header + request
         start = time.perf_counter()
@@ -53,7 +53,11 @@ class Caller:
         header_size = struct.unpack(">H", answer[6:8])[0]
         if answer[8:8 + header_size].startswith(b"\x08"):  # a code that is not OK
             raise RuntimeError(f"{method} failed: {answer[8:]!r}")
-        return took_ms
+        return answer[8 + header_size:], took_ms
+
+    def call(self, method, request):
+        """How long the call took, in ms."""
+        return self.ask(method, request)[1]
 
 
 CASES = {

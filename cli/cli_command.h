@@ -81,6 +81,7 @@ extern const struct cli_command cmd_chat, cmd_join, cmd_dm, cmd_send, cmd_histor
 extern const struct cli_command cmd_react, cmd_edit, cmd_delete;
 extern const struct cli_command cmd_read, cmd_unread, cmd_outbox, cmd_outbox_flush;
 extern const struct cli_command cmd_block, cmd_unblock, cmd_blocks, cmd_report, cmd_reports;
+extern const struct cli_command cmd_presence, cmd_who;
 extern const struct cli_command cmd_upload, cmd_download, cmd_ls, cmd_stat;
 extern const struct cli_command cmd_health;
 extern const struct cli_command cmd_call, cmd_describe;

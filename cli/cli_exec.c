@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -11,14 +12,25 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli/cli_message.h"
+#include "cli/cli_interrupt.h"
 #include "cli/cli_output.h"
 
 enum {
     VARIABLES = 3,
+    // How often it is looked whether the command has ended: soon for short ones, seldom for long ones.
+    LOOK_FIRST_MS = 1,
+    LOOK_LAST_MS = 100,
 };
 
 static const char *const names[VARIABLES] = {"FC_ROOM=", "FC_SEQ=", "FC_SENDER="};
+
+// A command that runs.
+struct child {
+    pid_t pid; // and its process group's
+    int input; // our end of its standard input; -1: closed
+    const atomic_bool *is_stopped;
+    struct pollfd wake;
+};
 
 // What the child's environment consists of: ours, and what the message adds.
 struct environment {
@@ -47,7 +59,7 @@ is_ours(const char *variable)
 }
 
 static enum err
-make_environment(const struct fc_message *message, struct environment *out)
+make_environment(const struct cli_exec_about *about, struct environment *out)
 {
     size_t count = 0;
     size_t used = 0;
@@ -55,8 +67,8 @@ make_environment(const struct fc_message *message, struct environment *out)
         count++;
     }
     char seq[24];
-    (void)snprintf(seq, sizeof seq, "%" PRIu64, message->seq);
-    const char *const values[VARIABLES] = {message->room, seq, message->sender};
+    (void)snprintf(seq, sizeof seq, "%" PRIu64, about->seq);
+    const char *const values[VARIABLES] = {about->room, seq, about->sender};
     out->all = calloc(count + VARIABLES + 1, sizeof(*out->all));
     if (out->all == NULL) {
         return ERR_NO_MEMORY;
@@ -78,17 +90,26 @@ make_environment(const struct fc_message *message, struct environment *out)
     return ERR_OK;
 }
 
-// spawn starts the command in a process group of its own, so that it can be ended with all that it has started.
+static void
+discard_attributes(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attributes)
+{
+    posix_spawnattr_destroy(attributes);
+    posix_spawn_file_actions_destroy(actions);
+}
+
+// spawn starts the command in a process group of its own, so that it can be ended with all that it has started, and
+// with signals as programs expect them: our threads block them, and we ignore SIGPIPE.
 static int
-spawn(const struct cli_exec *exec, char **environment, int input, pid_t *child_out)
+spawn(const char *command, char **environment, int input, pid_t *pid_out)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
+    sigset_t none;
     sigset_t defaults;
-    char *const arguments[] = {(char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c", (char *)(uintptr_t)exec->command,
-        NULL};
+    char *const arguments[] = {(char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c", (char *)(uintptr_t)command, NULL};
+    sigemptyset(&none);
     sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE); // which we ignore, and programs count on
+    sigaddset(&defaults, SIGPIPE);
     int failure = posix_spawn_file_actions_init(&actions);
     if (failure != 0) {
         return failure;
@@ -103,127 +124,136 @@ spawn(const struct cli_exec *exec, char **environment, int input, pid_t *child_o
         failure = posix_spawnattr_setsigdefault(&attributes, &defaults);
     }
     if (failure == 0) {
+        failure = posix_spawnattr_setsigmask(&attributes, &none);
+    }
+    if (failure == 0) {
         failure = posix_spawnattr_setpgroup(&attributes, 0);
     }
     if (failure == 0) {
-        failure = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+        failure = posix_spawnattr_setflags(&attributes,
+            POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
     }
     if (failure == 0) {
-        failure = posix_spawn(child_out, "/bin/sh", &actions, &attributes, arguments, environment);
+        failure = posix_spawn(pid_out, "/bin/sh", &actions, &attributes, arguments, environment);
     }
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
+    discard_attributes(&actions, &attributes);
     return failure;
 }
 
-// start runs the command with a pipe to it. ERR_CANCELLED: it has been stopped.
 static enum err
-start(struct cli_exec *exec, char **environment, int *input_out, pid_t *child_out, struct err_detail *why)
+start(const char *command, char **environment, struct child *out, struct err_detail *why)
 {
     int ends[2];
-    int failure = 0;
     if (pipe2(ends, O_CLOEXEC) != 0) {
         return err_fail(why, err_from_errno(errno), "cannot make a pipe: %s", strerror(errno));
     }
-    pthread_mutex_lock(&exec->mutex);
-    bool is_stopped = exec->locked.is_stopped;
-    if (!is_stopped) {
-        failure = spawn(exec, environment, ends[0], child_out);
-        exec->locked.child = failure == 0 ? *child_out : 0;
-    }
-    pthread_mutex_unlock(&exec->mutex);
+    int failure = spawn(command, environment, ends[0], &out->pid);
     (void)close(ends[0]);
-    if (is_stopped || failure != 0) {
-        (void)close(ends[1]);
-        return is_stopped ? ERR_CANCELLED : err_fail(why, ERR_IO, "cannot run /bin/sh: %s", strerror(failure));
+    // Only our end: the command's own one is as it expects it.
+    if (failure == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0) {
+        failure = errno;
+        (void)kill(-out->pid, SIGKILL);
+        (void)waitpid(out->pid, NULL, 0);
     }
-    *input_out = ends[1];
+    if (failure != 0) {
+        (void)close(ends[1]);
+        return err_fail(why, ERR_IO, "cannot run /bin/sh: %s", strerror(failure));
+    }
+    out->input = ends[1];
     return ERR_OK;
 }
 
-// give writes the message. A command need not read it.
-static void
-give(int input, struct bytes_view text)
+static bool
+is_cancelled(const struct child *child)
 {
-    while (text.size > 0) {
-        ssize_t n = write(input, text.data, text.size);
-        if (n < 0 && errno != EINTR) {
+    return atomic_load(child->is_stopped) || cli_interrupt_signal() != 0;
+}
+
+static void
+close_input(struct child *child)
+{
+    if (child->input >= 0) {
+        (void)close(child->input);
+        child->input = -1;
+    }
+}
+
+// give writes what fits into the pipe. A command need not read it.
+static void
+give(struct child *child, struct bytes_view *input)
+{
+    while (child->input >= 0 && input->size > 0) {
+        ssize_t n = write(child->input, input->data, input->size);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && errno == EAGAIN) {
+            return;
+        }
+        if (n < 0) {
             break;
         }
-        if (n > 0) {
-            text.data += n;
-            text.size -= (size_t)n;
-        }
+        input->data += n;
+        input->size -= (size_t)n;
     }
-    (void)close(input);
+    close_input(child);
 }
 
-// await waits for the end. The process is looked at before it is reaped, so that cli_exec_stop never meets a number
-// that is somebody else's already.
+// attend feeds the command and waits for its end, which ends it when it is cancelled.
 static int
-await(struct cli_exec *exec, pid_t child)
+attend(struct child *child, struct bytes_view input)
 {
-    siginfo_t info;
     int status = 0;
-    while (waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    int pause_ms = LOOK_FIRST_MS;
+    bool is_told = false;
+    for (;;) {
+        give(child, &input);
+        pid_t ended = waitpid(child->pid, &status, WNOHANG);
+        if (ended == child->pid || (ended < 0 && errno != EINTR)) {
+            close_input(child);
+            return status;
+        }
+        if (is_cancelled(child) && !is_told) {
+            (void)kill(-child->pid, SIGTERM);
+            close_input(child);
+            is_told = true;
+        }
+        struct pollfd fds[] = {child->wake, {.fd = child->input, .events = POLLOUT}};
+        if (poll(fds, 2, pause_ms) > 0 && fds[0].revents != 0) {
+            child->wake.fd = -1; // it stays so, for whatever reason
+        }
+        pause_ms = 2 * pause_ms < LOOK_LAST_MS ? 2 * pause_ms : LOOK_LAST_MS;
     }
-    pthread_mutex_lock(&exec->mutex);
-    (void)waitpid(child, &status, 0);
-    exec->locked.child = 0;
-    pthread_mutex_unlock(&exec->mutex);
-    return status;
-}
-
-void
-cli_exec_init(struct cli_exec *exec, const char *command)
-{
-    *exec = (struct cli_exec){.command = command, .mutex = PTHREAD_MUTEX_INITIALIZER};
-}
-
-void
-cli_exec_deinit(struct cli_exec *exec)
-{
-    pthread_mutex_destroy(&exec->mutex);
 }
 
 enum err
-cli_exec_run(struct cli_exec *exec, const struct fc_message *message, struct err_detail *why)
+cli_exec_run(const char *command, const struct cli_exec_about *about, struct bytes_view input,
+    const atomic_bool *is_stopped, struct err_detail *why)
 {
     struct environment environment = {0};
-    struct cli_text text = {0};
-    int input = -1;
-    pid_t child = 0;
-    cli_message_add_json(&text, message);
-    enum err code = text.code;
+    struct child child = {
+        .input = -1,
+        .is_stopped = is_stopped,
+        .wake = {.fd = cli_interrupt_fd(), .events = POLLIN},
+    };
+    enum err code = make_environment(about, &environment);
     if (code == ERR_OK) {
-        code = make_environment(message, &environment);
+        code = start(command, environment.all, &child, why);
     }
-    if (code == ERR_OK) {
-        code = start(exec, environment.all, &input, &child, why);
-    }
-    if (code == ERR_OK) {
-        give(input, bytes_as_view(&text.bytes));
-        int status = await(exec, child);
-        if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
-            cli_output_error("fc join: the command ended with %d for #%" PRIu64 " of %s", WEXITSTATUS(status),
-                message->seq, message->room);
-        } else if (WIFSIGNALED(status)) {
-            cli_output_error("fc join: the command was ended by signal %d for #%" PRIu64 " of %s", WTERMSIG(status),
-                message->seq, message->room);
-        }
-    }
-    bytes_free(&text.bytes);
     free_environment(&environment);
-    return code;
-}
-
-void
-cli_exec_stop(struct cli_exec *exec)
-{
-    pthread_mutex_lock(&exec->mutex);
-    exec->locked.is_stopped = true;
-    if (exec->locked.child > 0) {
-        (void)kill(-exec->locked.child, SIGTERM);
+    if (code != ERR_OK) {
+        return code;
     }
-    pthread_mutex_unlock(&exec->mutex);
+    int status = attend(&child, input);
+    if (is_cancelled(&child)) {
+        return ERR_CANCELLED;
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+        cli_output_error("fc join: the command ended with %d for #%" PRIu64 " of %s", WEXITSTATUS(status), about->seq,
+            about->room);
+    } else if (WIFSIGNALED(status)) {
+        cli_output_error("fc join: the command was ended by signal %d for #%" PRIu64 " of %s", WTERMSIG(status),
+            about->seq, about->room);
+    }
+    return ERR_OK;
 }

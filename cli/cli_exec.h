@@ -1,31 +1,24 @@
-// Running a command of the user's for each message.
+// Running a command of the user's for a message.
 #ifndef CLI_CLI_EXEC_H
 #define CLI_CLI_EXEC_H
 
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/types.h>
+#include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
-#include "client/fc_room.h"
 
-struct cli_exec {
-    const char *command; // for /bin/sh -c
-    pthread_mutex_t mutex;
-    struct {
-        pid_t child; // 0: none runs
-        bool is_stopped;
-    } locked;
+// What the command finds in its environment: FC_ROOM, FC_SEQ and FC_SENDER.
+struct cli_exec_about {
+    char room[72];
+    char sender[40];
+    uint64_t seq;
 };
 
-void cli_exec_init(struct cli_exec *exec, const char *command);
-void cli_exec_deinit(struct cli_exec *exec);
-
-// cli_exec_run runs the command to its end with the message as a JSON object on its standard input, and FC_ROOM, FC_SEQ
-// and FC_SENDER in its environment. That it fails is told on standard error and is no error.
-enum err cli_exec_run(struct cli_exec *exec, const struct fc_message *message, struct err_detail *why) ERR_CHECKED;
-
-// cli_exec_stop ends the command that runs, with its children, and lets no other begin. Any thread.
-void cli_exec_stop(struct cli_exec *exec);
+// cli_exec_run runs the command by /bin/sh -c to its end, with the input on its standard input. That it fails is told
+// on standard error and is no error. ERR_CANCELLED: *is_stopped, or a signal came, and it was ended with its children.
+enum err cli_exec_run(const char *command, const struct cli_exec_about *about, struct bytes_view input,
+    const atomic_bool *is_stopped, struct err_detail *why) ERR_CHECKED;
 
 #endif

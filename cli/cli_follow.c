@@ -12,10 +12,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "cli/cli_exec.h"
+#include "cli/cli_delivery.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_lines.h"
-#include "cli/cli_message.h"
 #include "client/fc_chat.h"
 
 enum {
@@ -28,11 +27,10 @@ struct following {
     // Set before the follower begins.
     const char *command; // of fc, for messages to people
     char room[33];       // the id, which stays when the room gets another name
-    struct cli_message_style style;
-    struct cli_exec *exec; // NULL: print
-    const char *own_name;  // NULL: messages by everybody
-    bool is_talk;          // somebody types here and reads here
-    bool has_count;        // ends after left messages
+    struct cli_delivery *delivery;
+    const char *own_name; // whose messages are left out; NULL: nobody's
+    bool is_talk;         // somebody types here and reads here
+    bool has_count;       // ends after left messages
     bool is_stderr_terminal;
 
     // The main thread only.
@@ -84,7 +82,6 @@ static bool
 on_message(void *context, const struct fc_message *message)
 {
     struct following *following = context;
-    struct err_detail why = {0};
     // Nothing may follow the last message asked for, nor an interrupt.
     if (cli_interrupt_signal() != 0 || (following->has_count && following->left == 0)) {
         return false;
@@ -92,10 +89,7 @@ on_message(void *context, const struct fc_message *message)
     if (following->own_name != NULL && strcmp(message->sender, following->own_name) == 0) {
         return true;
     }
-    enum err code = following->exec != NULL ? cli_exec_run(following->exec, message, &why)
-                                            : cli_message_print(message, &following->style, &why);
-    if (code != ERR_OK) {
-        end_with(following, code, &why);
+    if (!cli_delivery_put(following->delivery, message)) {
         return false;
     }
     if (following->has_count && --following->left == 0) {
@@ -103,6 +97,20 @@ on_message(void *context, const struct fc_message *message)
         return false;
     }
     return true;
+}
+
+// on_failure comes late: the end may have been told already, when the last messages were still to be printed.
+static void
+on_failure(void *context, enum err code, const struct err_detail *why)
+{
+    struct following *following = context;
+    end_with(following, code, why);
+    pthread_mutex_lock(&following->mutex);
+    if (following->locked.code == ERR_OK) {
+        following->locked.code = code;
+        following->locked.why = why != NULL ? *why : (struct err_detail){0};
+    }
+    pthread_mutex_unlock(&following->mutex);
 }
 
 static void
@@ -253,6 +261,8 @@ static enum err
 follow_room(struct cli *cli, struct following *following, const struct fc_room *room, struct err_detail *why)
 {
     struct fc_chat_follower *follower = NULL;
+    enum err ended = ERR_OK;
+    struct err_detail cause = {0};
     const char *const rooms[] = {following->room};
     struct fc_chat_follow_options options = {
         .rooms = rooms,
@@ -261,7 +271,7 @@ follow_room(struct cli *cli, struct following *following, const struct fc_room *
         .on_state = on_state,
         .context = following,
     };
-    bool is_terminal = following->exec == NULL && isatty(STDOUT_FILENO) == 1;
+    bool is_terminal = !cli_options_has(&cli->options, CLI_OPTION_EXEC) && isatty(STDOUT_FILENO) == 1;
     enum err code = choose_start(cli, room, is_terminal, &options.after_seq, why);
     if (code == ERR_OK) {
         code = cli_interrupt_watch(why);
@@ -272,8 +282,9 @@ follow_room(struct cli *cli, struct following *following, const struct fc_room *
     if (code == ERR_OK) {
         code = follow(cli, following, why);
     }
-    if (following->exec != NULL) {
-        cli_exec_stop(following->exec);
+    // What came before a proper end is still printed; who leaves wants no more.
+    if (!has_ended(following, &ended, &cause)) {
+        cli_delivery_stop(following->delivery);
     }
     fc_chat_follow_end(&follower);
     return code;
@@ -301,23 +312,34 @@ cli_follow_run(struct cli *cli, const struct fc_room *room, struct err_detail *w
     const char *term = getenv("TERM");
     bool is_screen = isatty(STDOUT_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
     bool has_exec = cli_options_has(options, CLI_OPTION_EXEC);
-    struct cli_exec exec;
-    cli_exec_init(&exec, options->values[CLI_OPTION_EXEC]);
+    struct err_detail cause = {0};
     struct following following = {
         .command = cli->command->name,
-        .style = cli_message_style_from(options),
-        .exec = has_exec ? &exec : NULL,
         .own_name = has_exec && !cli_options_has(options, CLI_OPTION_OWN) ? cli->credential.user_name : NULL,
         .has_count = cli_options_has(options, CLI_OPTION_COUNT),
         .is_talk = is_screen && !has_exec && isatty(STDIN_FILENO),
         .is_stderr_terminal = isatty(STDERR_FILENO) != 0,
         .mutex = PTHREAD_MUTEX_INITIALIZER,
     };
+    struct cli_delivery_options delivery = {
+        .style = cli_message_style_from(options),
+        .command = options->values[CLI_OPTION_EXEC],
+        .on_failure = on_failure,
+        .context = &following,
+    };
+    delivery.style.is_json = delivery.style.is_json || has_exec;
     bytes_to_hex(bytes_view_of(room->id, sizeof room->id), following.room);
     enum err code = cli_options_u64(options, CLI_OPTION_COUNT, 1, 0, &following.left, why);
     if (code == ERR_OK) {
-        code = follow_room(cli, &following, room, why);
+        code = cli_delivery_new(&delivery, &following.delivery, why);
     }
-    cli_exec_deinit(&exec);
+    if (code == ERR_OK) {
+        code = follow_room(cli, &following, room, why);
+        cli_delivery_free(&following.delivery);
+    }
+    // What was found out while the rest was printed.
+    if (code == ERR_OK && cli_interrupt_signal() == 0 && has_ended(&following, &code, &cause) && code != ERR_OK) {
+        *why = cause;
+    }
     return code;
 }

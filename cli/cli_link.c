@@ -3,12 +3,20 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/cli_list.h"
 
 bool
 cli_link_is(const char *text)
 {
     return strstr(text, "://") != NULL;
+}
+
+bool
+cli_link_works(const struct fc_chat_link *link)
+{
+    return (link->max_uses == 0 || link->use_count < link->max_uses) &&
+           (link->expires_unix_ms == 0 || link->expires_unix_ms > clock_unix_ms());
 }
 
 void

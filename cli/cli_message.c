@@ -43,8 +43,8 @@ add_json_lists(struct cli_text *text, const struct fc_message *message)
 }
 
 // What a message has beside a text is left out where it has not.
-void
-cli_message_add_json(struct cli_text *text, const struct fc_message *message)
+static void
+add_json(struct cli_text *text, const struct fc_message *message)
 {
     cli_json_open(text, NULL);
     cli_json_text(text, "room", message->room);
@@ -60,6 +60,13 @@ cli_message_add_json(struct cli_text *text, const struct fc_message *message)
         cli_json_text(text, "name", message->file_name);
         cli_json_u64(text, "size", message->file_size_bytes);
         cli_json_hex(text, "md5", message->file_md5, 16);
+        if (message->file_mime_type[0] != '\0') {
+            cli_json_text(text, "mime_type", message->file_mime_type);
+        }
+        if (message->file_width_px > 0) {
+            cli_json_u64(text, "width", message->file_width_px);
+            cli_json_u64(text, "height", message->file_height_px);
+        }
         cli_json_close(text);
     }
     if (message->target_seq > 0) {
@@ -148,10 +155,14 @@ end_look(struct cli_text *text, const struct cli_message_style *style)
 static void
 add_file(struct cli_text *text, const struct fc_message *message)
 {
-    cli_text_add(text, "%s[file ", message->text[0] != '\0' ? " " : "");
+    bool is_picture = strncmp(message->file_mime_type, "image/", strlen("image/")) == 0;
+    cli_text_add(text, "%s[%s ", message->text[0] != '\0' ? " " : "", is_picture ? "picture" : "file");
     cli_text_add_printable(text, message->room);
     cli_text_add(text, "/");
     cli_text_add_printable(text, message->file_name);
+    if (message->file_width_px > 0) {
+        cli_text_add(text, ", %" PRIu32 "x%" PRIu32, message->file_width_px, message->file_height_px);
+    }
     cli_text_add(text, ", %" PRIu64 " bytes]", message->file_size_bytes);
 }
 
@@ -267,15 +278,21 @@ cli_message_style_from(const struct cli_options *options)
     };
 }
 
+void
+cli_message_add(struct cli_text *text, const struct fc_message *message, const struct cli_message_style *style)
+{
+    if (style->is_json) {
+        add_json(text, message);
+    } else {
+        add_line(text, style, message);
+    }
+}
+
 enum err
 cli_message_print(const struct fc_message *message, const struct cli_message_style *style, struct err_detail *why)
 {
     struct cli_text text = {0};
-    if (style->is_json) {
-        cli_message_add_json(&text, message);
-    } else {
-        add_line(&text, style, message);
-    }
+    cli_message_add(&text, message, style);
     return cli_text_print(&text, why);
 }
 

@@ -23,8 +23,8 @@ struct cli_message_style cli_message_style_from(const struct cli_options *option
 enum err cli_message_print(const struct fc_message *message, const struct cli_message_style *style,
     struct err_detail *why) ERR_CHECKED;
 
-// cli_message_add_json appends the object and its line's end.
-void cli_message_add_json(struct cli_text *text, const struct fc_message *message);
+// cli_message_add appends the same to a text.
+void cli_message_add(struct cli_text *text, const struct fc_message *message, const struct cli_message_style *style);
 
 // cli_file_print_json writes one file as an object on a line.
 enum err cli_file_print_json(const struct fc_file *file, struct err_detail *why) ERR_CHECKED;

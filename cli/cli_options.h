@@ -65,7 +65,8 @@
     X(CLI_OPTION_OFFLINE, "offline", 0, NULL, "take what is on this machine; ask no server")                           \
     X(CLI_OPTION_NO_FOLLOW, "no-follow", 0, NULL, "enter the room and end")                                            \
     X(CLI_OPTION_EXEC, "exec", 0, "COMMAND", "run this for each message instead of printing it")                       \
-    X(CLI_OPTION_OWN, "own", 0, NULL, "run it for your own messages, too")
+    X(CLI_OPTION_OWN, "own", 0, NULL, "run it for your own messages, too")                                             \
+    X(CLI_OPTION_REVEAL, "reveal", 0, NULL, "let them read this message, and no other")
 
 enum cli_option {
 #define CLI_OPTION_ENUM(option, name, letter, value, summary) option,

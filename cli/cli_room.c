@@ -42,10 +42,34 @@ cli_room_print_json(const struct fc_chat_room *room, struct err_detail *why)
     return cli_text_print(&text, why);
 }
 
-bool
-cli_room_is_away(const struct cli *cli, enum err code, const struct err_detail *why)
+struct finding {
+    const char *room; // NULL: any
+    bool is_found;
+    struct fc_chat_room *out;
+};
+
+static bool
+on_find(void *context, const struct fc_chat_room *room)
 {
+    struct finding *finding = context;
+    char id[ID_DIGITS + 1];
+    bytes_to_hex(bytes_view_of(room->room.id, sizeof room->room.id), id);
+    if (finding->room == NULL || strcmp(room->room.name, finding->room) == 0 || strcmp(id, finding->room) == 0) {
+        *finding->out = *room;
+        finding->is_found = true;
+    }
+    return !finding->is_found;
+}
+
+bool
+cli_room_is_away(struct cli *cli, const char *room, enum err code, const struct err_detail *why)
+{
+    struct fc_chat_room ignored;
+    struct finding finding = {.room = room, .out = &ignored};
     if (code != ERR_UNAVAILABLE && code != ERR_TIMEOUT && code != ERR_CLOSED) {
+        return false;
+    }
+    if (fc_chat_each_room(cli->chat, on_find, &finding, NULL) != ERR_OK || !finding.is_found) {
         return false;
     }
     cli_output_error("fc %s: note: %s; this is what was here already", cli->command->name, err_message(why, code));
@@ -100,7 +124,7 @@ cli_room_sync_all(struct cli *cli, bool *is_away_out, struct err_detail *why)
         code = fc_chat_sync_rooms(cli->chat, cli_list_view(&stale), stale.count, why);
     }
     cli_list_free(&stale);
-    *is_away_out = cli_room_is_away(cli, code, why);
+    *is_away_out = cli_room_is_away(cli, NULL, code, why);
     return *is_away_out ? ERR_OK : code;
 }
 
@@ -164,7 +188,7 @@ cli_room_each(struct cli *cli, bool is_all, bool (*fn)(void *context, const stru
     }
     if (code == ERR_OK && !known.is_away) {
         code = fc_room_each(cli->session, on_listed, &known, why);
-        known.is_away = cli_room_is_away(cli, code, why);
+        known.is_away = cli_room_is_away(cli, NULL, code, why);
     } else if (code == ERR_OK) {
         for (size_t i = 0; i < known.count && fn(context, &known.rooms[i]); i++) {
         }
@@ -183,26 +207,7 @@ cli_room_complete(struct cli *cli, struct fc_chat_room *room, struct err_detail 
     if (code == ERR_OK) {
         complete(room, &from_server);
     }
-    return cli_room_is_away(cli, code, why) ? ERR_OK : code;
-}
-
-struct finding {
-    const char *room;
-    bool is_found;
-    struct fc_chat_room *out;
-};
-
-static bool
-on_find(void *context, const struct fc_chat_room *room)
-{
-    struct finding *finding = context;
-    char id[ID_DIGITS + 1];
-    bytes_to_hex(bytes_view_of(room->room.id, sizeof room->room.id), id);
-    if (strcmp(room->room.name, finding->room) == 0 || strcmp(id, finding->room) == 0) {
-        *finding->out = *room;
-        finding->is_found = true;
-    }
-    return !finding->is_found;
+    return cli_room_is_away(cli, NULL, code, why) ? ERR_OK : code;
 }
 
 enum err

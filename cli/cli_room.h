@@ -9,9 +9,9 @@
 // cli_room_print_json writes an object on a line.
 enum err cli_room_print_json(const struct fc_chat_room *room, struct err_detail *why) ERR_CHECKED;
 
-// cli_room_is_away tells of an error whether the server was away, and says so on standard error: what is on this
-// machine is to be used then.
-bool cli_room_is_away(const struct cli *cli, enum err code, const struct err_detail *why);
+// cli_room_is_away tells of an error whether the server was away while this machine knows the room (NULL: any room),
+// and says so on standard error: what is here is to be used then.
+bool cli_room_is_away(struct cli *cli, const char *room, enum err code, const struct err_detail *why);
 
 // cli_room_sync_all fetches the list of one's rooms and the messages of all of them. A server that is away is no error:
 // is_away_out.

@@ -24,26 +24,46 @@ enum {
     PATIENCE_FOR_MESSAGES_MS = 20 * 1000,
 };
 
-// The handler of SIGWINCH needs them.
+// The signal handlers need them.
 static struct tui_events events;
 static volatile sig_atomic_t is_resized;
+static volatile sig_atomic_t is_to_stop;
 
 static void
-on_resize(int number)
+on_signal(int number)
 {
     int saved_errno = errno;
-    (void)number;
-    is_resized = 1;
+    if (number == SIGTSTP) {
+        is_to_stop = 1;
+    } else {
+        is_resized = 1;
+    }
     tui_events_wake(&events);
     errno = saved_errno;
 }
 
 static void
-watch_resize(void)
+watch(int number, void (*handler)(int))
 {
-    struct sigaction action = {.sa_handler = on_resize, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    struct sigaction before;
     sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGWINCH, &action, NULL);
+    // What the parent ignores stays ignored.
+    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+        (void)sigaction(number, &action, NULL);
+    }
+}
+
+// stop does what Ctrl-Z asks for, with the terminal as it was. ncurses would do it inside of the signal handler,
+// whatever it was doing.
+static void
+stop(void)
+{
+    tui_screen_leave();
+    watch(SIGTSTP, SIG_DFL);
+    (void)raise(SIGTSTP);
+    watch(SIGTSTP, on_signal);
+    tui_screen_return();
 }
 
 static void
@@ -86,6 +106,10 @@ run_screen(struct tui *tui, struct err_detail *why)
     };
     while (!tui->is_done && cli_interrupt_signal() == 0) {
         uint64_t next_ms = 0;
+        if (is_to_stop != 0) {
+            is_to_stop = 0;
+            stop();
+        }
         if (is_resized != 0) {
             is_resized = 0;
             tui_screen_resize();
@@ -136,7 +160,8 @@ chat(struct cli *cli, struct err_detail *why)
     }
     if (code == ERR_OK) {
         log_set_level(LOG_ERROR); // others would write over the screen
-        watch_resize();
+        watch(SIGWINCH, on_signal);
+        watch(SIGTSTP, on_signal);
         code = tui_screen_open(why);
     }
     if (code == ERR_OK) {
@@ -171,7 +196,8 @@ run_chat(struct cli *cli, struct err_detail *why)
         return code;
     }
     code = chat(cli, why);
-    (void)signal(SIGWINCH, SIG_DFL);
+    watch(SIGWINCH, SIG_DFL);
+    watch(SIGTSTP, SIG_DFL);
     tui_events_deinit(&events);
     if (code == ERR_OK && cli_interrupt_signal() != 0 && cli_interrupt_signal() != SIGINT) {
         code = ERR_CANCELLED;

@@ -73,7 +73,7 @@ run_history(struct cli *cli, struct err_detail *why)
     }
     if (code == ERR_OK && !cli_options_has(&cli->options, CLI_OPTION_OFFLINE)) {
         code = fc_chat_sync(cli->chat, cli->arguments[0], why);
-        code = cli_room_is_away(cli, code, why) ? ERR_OK : code;
+        code = cli_room_is_away(cli, cli->arguments[0], code, why) ? ERR_OK : code;
     }
     if (code == ERR_OK) {
         code = fc_chat_history(cli->chat, cli->arguments[0], &range, on_message, &printing, why);
@@ -110,11 +110,11 @@ run_search(struct cli *cli, struct err_detail *why)
 
 const struct cli_command cmd_history = {
     .name = "history",
-    .synopsis = "ROOM [--since SEQ | --before SEQ | --around SEQ | --after-time TIME]",
+    .synopsis = "ROOM [--since SEQ | --before SEQ | --around SEQ | ...]",
     .summary = "print messages of a room",
     .details = "The newest ones, 50 unless --limit says otherwise, or those before or around a\n"
-               "message. With --since all that follow message SEQ, and with --after-time all that\n"
-               "were sent since then, or the first --limit of them. Oldest first.\n"
+               "message. With --since all that follow message SEQ, and with --after-time all\n"
+               "that were sent since then, or the first --limit of them. Oldest first.\n"
                "\n"
                "What is edited or deleted is shown as it is now; --events shows each step. When\n"
                "the server cannot be reached, what this machine has is printed.\n",

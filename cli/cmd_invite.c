@@ -111,6 +111,9 @@ on_link(void *context, const struct fc_chat_link *link)
 {
     struct listing *listing = context;
     struct cli_text text = {0};
+    if (!cli_link_works(link)) {
+        return true;
+    }
     if (listing->is_json) {
         cli_json_open(&text, NULL);
         cli_link_add_json(&text, link);

@@ -97,6 +97,9 @@ run_dm(struct cli *cli, struct err_detail *why)
     if (code == ERR_OK) {
         code = cli_chat_open(cli, why);
     }
+    if (code == ERR_OK && strcmp(cli->arguments[0], cli->credential.user_name) == 0) {
+        code = err_fail(why, ERR_INVALID, "a room of two needs somebody else than you");
+    }
     if (code == ERR_OK) {
         code = fc_chat_direct(cli->chat, cli->arguments[0], &room, why);
     }

@@ -1,6 +1,7 @@
 // fc block, unblock, blocks, report, reports.
 #include <inttypes.h>
 
+#include "base/digest.h"
 #include "cli/cli_command.h"
 #include "cli/cli_message.h"
 #include "cli/cli_output.h"
@@ -60,17 +61,23 @@ run_report(struct cli *cli, struct err_detail *why)
 {
     struct bytes reason = {0};
     struct fc_report report = {.room = cli->arguments[0]};
+    uint8_t key[FC_CHAT_MESSAGE_KEY_BYTES];
     enum err code = cli_words_seq(cli->arguments[1], &report.seq, why);
     if (code == ERR_OK) {
         code = cli_words_join(cli, 2, "the reason", &reason, why);
     }
     if (code == ERR_OK) {
-        code = cli_session_open(cli, true, why);
+        code = cli_chat_open(cli, why);
+    }
+    if (code == ERR_OK && cli_options_has(&cli->options, CLI_OPTION_REVEAL)) {
+        code = fc_chat_message_key(cli->chat, report.room, report.seq, key, why);
+        report.message_key = key;
     }
     if (code == ERR_OK) {
         report.reason = (const char *)reason.data;
         code = fc_people_report(cli->session, &report, why);
     }
+    digest_wipe(key, sizeof key);
     bytes_free(&reason);
     return code;
 }
@@ -93,6 +100,7 @@ on_report(void *context, const struct fc_reported *reported)
         cli_json_text(&text, "text", message->text);
         cli_json_time(&text, "sent_at", message->sent_unix_ms);
         cli_json_bool(&text, "is_encrypted", message->is_encrypted);
+        cli_json_bool(&text, "is_revealed", reported->is_revealed);
         cli_json_close_line(&text);
     } else {
         cli_text_add_local_time(&text, reported->reported_unix_ms);
@@ -155,10 +163,12 @@ const struct cli_command cmd_blocks = {
 
 const struct cli_command cmd_report = {
     .name = "report",
-    .synopsis = "ROOM SEQ REASON...",
+    .synopsis = "ROOM SEQ REASON... [--reveal]",
     .summary = "report a message to those who run the server",
-    .details = "They learn who sent it and when, and see its text unless the room is encrypted.\n"
-               "SEQ is the message's number: 'fc history -n' shows it.\n",
+    .details = "They learn who sent it and when, and see its text. Of an encrypted room they see\n"
+               "it with --reveal only, which gives them the key of this one message. SEQ is the\n"
+               "message's number: 'fc history -n' shows it.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_REVEAL),
     .arguments_min = 3,
     .arguments_max = CLI_ARGUMENTS_ANY,
     .run = run_report,

@@ -37,6 +37,9 @@ on_link(void *context, const struct fc_chat_link *link)
 {
     struct showing *showing = context;
     struct cli_text *text = &showing->text;
+    if (!cli_link_works(link)) {
+        return true;
+    }
     if (showing->is_json) {
         cli_json_open(text, NULL);
         cli_link_add_json(text, link);
@@ -103,7 +106,7 @@ add_people(struct cli *cli, struct showing *showing, const struct fc_room *room,
             cli_json_close_list(&showing->text);
         }
     }
-    return cli_room_is_away(cli, code, why) ? ERR_OK : code;
+    return cli_room_is_away(cli, NULL, code, why) ? ERR_OK : code;
 }
 
 static enum err

@@ -1,4 +1,5 @@
 // fc send, react, edit, delete.
+#include <inttypes.h>
 #include <string.h>
 
 #include "cli/cli_command.h"
@@ -15,6 +16,52 @@ run_send(struct cli *cli, struct err_detail *why)
     return code == ERR_OK ? cli_send_run(cli, cli->arguments[0], 1, why) : code;
 }
 
+// What is known of the message that something is about.
+struct target {
+    uint64_t seq;
+    bool is_found;
+    bool is_own;
+    bool is_deleted;
+    const char *own_name;
+};
+
+static bool
+on_target(void *context, const struct fc_message *message)
+{
+    struct target *target = context;
+    if (message->seq == target->seq) {
+        target->is_found = true;
+        target->is_deleted = message->is_deleted;
+        target->is_own = strcmp(message->sender, target->own_name) == 0;
+    }
+    return true;
+}
+
+// check_target looks whether there is such a message. In encrypted rooms the server cannot tell, and the others would
+// take no notice of what is about nothing, or not for the sender to do.
+static enum err
+check_target(struct cli *cli, const struct fc_chat_draft *draft, struct err_detail *why)
+{
+    const char *room = cli->arguments[0];
+    struct target target = {.seq = draft->target_seq, .own_name = cli->credential.user_name};
+    const struct fc_chat_range range = {.around_seq = draft->target_seq, .limit = 1, .with_events = true};
+    enum err code = fc_chat_sync(cli->chat, room, why);
+    bool is_away = code == ERR_UNAVAILABLE || code == ERR_TIMEOUT || code == ERR_CLOSED;
+    if (code == ERR_OK || is_away) {
+        code = fc_chat_history(cli->chat, room, &range, on_target, &target, why);
+    }
+    if (code == ERR_OK && !target.is_found && !is_away) {
+        code = err_fail(why, ERR_NOT_FOUND, "there is no message #%" PRIu64 " in \"%s\"", target.seq, room);
+    }
+    if (code == ERR_OK && target.is_deleted) {
+        code = err_fail(why, ERR_PRECONDITION, "message #%" PRIu64 " has been deleted", target.seq);
+    }
+    if (code == ERR_OK && target.is_found && !target.is_own && draft->type == FC_MESSAGE_EDIT) {
+        code = err_fail(why, ERR_DENIED, "message #%" PRIu64 " is not yours, so that you cannot edit it", target.seq);
+    }
+    return code;
+}
+
 // send_about sends something about the message that the second argument names.
 static enum err
 send_about(struct cli *cli, enum fc_message_type type, struct bytes_view text, struct err_detail *why)
@@ -23,6 +70,9 @@ send_about(struct cli *cli, enum fc_message_type type, struct bytes_view text, s
     enum err code = cli_words_seq(cli->arguments[1], &draft.target_seq, why);
     if (code == ERR_OK) {
         code = cli_chat_open(cli, why);
+    }
+    if (code == ERR_OK) {
+        code = check_target(cli, &draft, why);
     }
     return code == ERR_OK ? cli_send_draft(cli, cli->arguments[0], &draft, why) : code;
 }

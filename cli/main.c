@@ -55,6 +55,8 @@ const struct cli_command *const cli_commands[] = {
     &cmd_block,
     &cmd_unblock,
     &cmd_blocks,
+    &cmd_presence,
+    &cmd_who,
     &cmd_report,
     &cmd_reports,
     &cmd_upload,

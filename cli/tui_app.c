@@ -260,6 +260,16 @@ take_typing(struct tui *tui, const struct tui_event *event)
     }
 }
 
+// take_status shows what has become of a command; what is longer than the line, in the log as well.
+static void
+take_status(struct tui *tui, enum err code, const char *text)
+{
+    tui_say(tui, code != ERR_OK, text);
+    if (code != ERR_OK && tui_columns(bytes_view_of_text(tui->status)) > tui_screen_columns() / 2) {
+        tui_note(tui, tui_shown_room(tui), TUI_STYLE_ERROR, text);
+    }
+}
+
 void
 tui_take_event(struct tui *tui, struct tui_event *event)
 {
@@ -281,6 +291,9 @@ tui_take_event(struct tui *tui, struct tui_event *event)
     case TUI_EVENT_WAITING:
         tui_say(tui, false, "it will be sent when the server is back");
         return;
+    case TUI_EVENT_QUEUED:
+        tui->queued_count = event->seq;
+        return;
     case TUI_EVENT_STATE:
         take_state(tui, event);
         return;
@@ -293,10 +306,11 @@ tui_take_event(struct tui *tui, struct tui_event *event)
         }
         return;
     case TUI_EVENT_NOTE:
-        tui_note(tui, room != NULL ? room : tui_shown_room(tui), TUI_STYLE_FAINT, text);
+        tui_note(tui, room != NULL ? room : tui_shown_room(tui),
+            event->code != ERR_OK ? TUI_STYLE_ERROR : TUI_STYLE_FAINT, text);
         return;
     case TUI_EVENT_STATUS:
-        tui_say(tui, event->code != ERR_OK, text);
+        take_status(tui, event->code, text);
         return;
     case TUI_EVENT_PROGRESS:
         set_line(tui->progress, text);
@@ -478,17 +492,18 @@ tui_take_key(struct tui *tui, const struct tui_key *key)
 
 // --- The screen -----------------------------------------------------------------------------------------------------
 
-static size_t
-count_pending(const struct tui *tui)
+// count_waiting counts what is not on the server yet: what is shown as pending, or more that waits from before.
+static uint64_t
+count_waiting(const struct tui *tui)
 {
-    size_t count = 0;
+    uint64_t count = 0;
     for (size_t i = 0; i < tui->rooms.count; i++) {
         const struct tui_log *log = &tui->rooms.items[i]->log;
         for (size_t j = log->count; j > 0 && log->entries[j - 1]->kind == TUI_ENTRY_PENDING; j--) {
             count++;
         }
     }
-    return count;
+    return count > tui->queued_count ? count : tui->queued_count;
 }
 
 // describe_connection writes what is always to be seen. size is enough for a name and a time.
@@ -501,23 +516,24 @@ describe_connection(const struct tui *tui, char *out, size_t size)
     if (localtime_r(&seconds, &parts) != NULL) {
         (void)strftime(since, sizeof since, "%H:%M:%S", &parts);
     }
-    size_t pending = count_pending(tui);
+    uint64_t count = count_waiting(tui);
     char waiting[40] = "";
-    if (pending > 0 && tui->state != TUI_STATE_CONNECTED) {
-        (void)snprintf(waiting, sizeof waiting, ", %zu to be sent", pending);
+    // While connected, what was just typed is on its way.
+    if (count > 0 && (tui->state != TUI_STATE_CONNECTED || tui->queued_count > 0)) {
+        (void)snprintf(waiting, sizeof waiting, ", %" PRIu64 " to be sent", count);
     }
     switch (tui->state) {
     case TUI_STATE_CONNECTING:
-        (void)snprintf(out, size, "%s: connecting", tui->own_name);
+        (void)snprintf(out, size, "%s: connecting%s", tui->own_name, waiting);
         return;
     case TUI_STATE_CONNECTED:
-        (void)snprintf(out, size, "%s: connected", tui->own_name);
+        (void)snprintf(out, size, "%s: connected%s", tui->own_name, waiting);
         return;
     case TUI_STATE_RECONNECTING:
         (void)snprintf(out, size, "%s: reconnecting since %s%s", tui->own_name, since, waiting);
         return;
     case TUI_STATE_ENDED:
-        (void)snprintf(out, size, "%s: not connected: %s", tui->own_name, tui->state_why);
+        (void)snprintf(out, size, "%s: not connected%s: %s", tui->own_name, waiting, tui->state_why);
         return;
     }
 }
@@ -540,6 +556,9 @@ tui_draw(struct tui *tui, uint64_t *next_ms_out)
     char connection[2 * TUI_STATUS_BYTES];
     uint64_t last_seq = 0;
     *next_ms_out = tui_room_typing_text(room, clock_monotonic_ms(), typing, sizeof typing);
+    if (room->log.is_scrolled) {
+        (void)snprintf(typing, sizeof typing, "(older messages; Esc shows the newest)");
+    }
     describe_connection(tui, connection, sizeof connection);
     struct tui_view view = {
         .rooms = &tui->rooms,

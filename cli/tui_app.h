@@ -35,6 +35,7 @@ struct tui {
     char status[TUI_STATUS_BYTES];
     bool is_problem;
     char progress[TUI_STATUS_BYTES];
+    uint64_t queued_count; // in the outbox
     uint64_t typing_told_ms;
     bool is_done;
 };

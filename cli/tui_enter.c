@@ -142,7 +142,8 @@ help(struct tui *tui)
     enum err code = ERR_OK;
     for (unsigned i = 0; i < TUI_COMMAND_NUMBER_OF && code == ERR_OK; i++) {
         const struct tui_command_row *row = &tui_command_rows[i];
-        (void)snprintf(line, sizeof line, "/%s %s - %s\n", row->name, row->synopsis, row->summary);
+        const char *space = row->synopsis[0] != '\0' ? " " : "";
+        (void)snprintf(line, sizeof line, "/%s%s%s - %s\n", row->name, space, row->synopsis, row->summary);
         code = bytes_append(&text, bytes_view_of_text(line));
     }
     if (code == ERR_OK) {

@@ -9,12 +9,23 @@
 #include "cli/tui_log.h"
 
 enum {
-    INDENT = 8,           // of what follows the first row, so that no text can pretend to begin a message
-    NARROW_COLUMNS = 24,  // less is too little for text beside time and name
-    TEXT_MAX_ROWS = 1000, // of one message; the rest is in 'fc history'
-    SHORT_MAX_ROWS = 4,   // of reactions and the like
+    INDENT = 8,          // of what follows the first row, so that no text can pretend to begin a message
+    NARROW_COLUMNS = 24, // less is too little for text beside time and name
     SIZE_TEXT_BYTES = 24,
 };
+
+// What a part may take; of a message that is longer the rest is in 'fc history'.
+static const size_t row_limits[TUI_PART_NUMBER_OF] = {
+    [TUI_PART_DAY] = 1,
+    [TUI_PART_QUOTE] = 1,
+    [TUI_PART_TEXT] = 1000,
+    [TUI_PART_FILE] = 4,
+    [TUI_PART_REACTIONS] = 4,
+};
+
+// What no text of others can stand below, and as wide as their indent.
+static const char note_stamp[] = "  ---   ";
+_Static_assert(sizeof note_stamp - 1 == INDENT, "all rows of a note begin in the same column");
 
 // add appends to a part; the first failure stays in *code.
 static void
@@ -178,17 +189,6 @@ mentions(const struct fc_message *message, const char *name)
     return false;
 }
 
-static void
-set_reply(enum err *code, struct tui_entry *entry, uint64_t reply_to_seq)
-{
-    if (reply_to_seq != 0) {
-        char text[40];
-        (void)snprintf(text, sizeof text, "> #%" PRIu64, reply_to_seq);
-        entry->reply_to_seq = reply_to_seq;
-        add(code, &entry->parts[TUI_PART_QUOTE], text);
-    }
-}
-
 static enum err
 finish(struct tui_entry *entry, enum err code, struct tui_entry **out)
 {
@@ -217,7 +217,7 @@ tui_entry_new(const struct fc_message *message, const char *own_name, struct tui
     set_sender(&code, entry, message->sender);
     add_text(&code, entry, message);
     if (!message->is_deleted && message->unreadable == NULL) {
-        set_reply(&code, entry, message->reply_to_seq);
+        entry->reply_to_seq = message->reply_to_seq;
         if (message->has_file) {
             add_file(&code, &entry->parts[TUI_PART_FILE], message);
         }
@@ -237,6 +237,7 @@ tui_entry_new_note(const char *text, enum tui_style style, struct tui_entry **ou
     }
     entry->kind = TUI_ENTRY_NOTE;
     entry->style = style;
+    memcpy(entry->stamp, note_stamp, sizeof note_stamp);
     add_outside(&code, &entry->parts[TUI_PART_TEXT], text, true);
     return finish(entry, code, out);
 }
@@ -258,7 +259,7 @@ tui_entry_new_pending(const char *own_name, const char *text, bool is_emote, uin
     set_stamp(entry, now_unix_ms);
     entry->day = 0;
     set_sender(&code, entry, own_name);
-    set_reply(&code, entry, reply_to_seq);
+    entry->reply_to_seq = reply_to_seq;
     add_outside(&code, &entry->parts[TUI_PART_TEXT], text, true);
     return finish(entry, code, out);
 }
@@ -307,7 +308,7 @@ add_rows(struct tui_entry *entry, enum tui_part part, int columns, struct tui_li
         first = columns - indent;
     }
     if (code == ERR_OK) {
-        code = tui_wrap(text, first, columns - indent, is_text ? TEXT_MAX_ROWS : SHORT_MAX_ROWS, lines);
+        code = tui_wrap(text, first, columns - indent, row_limits[part], lines);
     }
     struct tui_row *rows =
         code == ERR_OK ? realloc(entry->rows, (entry->row_count + lines->count) * sizeof *rows) : NULL;

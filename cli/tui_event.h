@@ -20,10 +20,11 @@ enum tui_event_kind {
     TUI_EVENT_CHANGED,  // entries: one that was there already
     TUI_EVENT_SENT,     // token: is message seq now, or is not sent (code, text)
     TUI_EVENT_WAITING,  // token: in the outbox
+    TUI_EVENT_QUEUED,   // seq: so many are in the outbox
     TUI_EVENT_STATE,    // state, code, text
     TUI_EVENT_TYPING,   // user_name, in the room that text names
     TUI_EVENT_SHOW,     // the room is to be the current one
-    TUI_EVENT_NOTE,     // text: into the room's log
+    TUI_EVENT_NOTE,     // text: into the room's log; code: it is a warning
     TUI_EVENT_STATUS,   // text: into the status line; code
     TUI_EVENT_PROGRESS, // text: of a transfer; empty when it has ended
     TUI_EVENT_USER,     // user_name: there is one, for completion

@@ -95,6 +95,30 @@ tui_work_post_rooms(struct tui_work *work, struct err_detail *why)
     return ERR_OK;
 }
 
+static bool
+count_queued(void *context, const struct fc_chat_queued *queued)
+{
+    uint64_t *count = context;
+    (void)queued;
+    ++*count;
+    return true;
+}
+
+void
+tui_work_post_queued(struct tui_work *work)
+{
+    uint64_t count = 0;
+    struct tui_event *event = tui_event_new(TUI_EVENT_QUEUED, NULL, NULL);
+    // Only for showing it.
+    if (event != NULL && fc_chat_each_queued(work->chat, count_queued, &count, NULL) == ERR_OK) {
+        event->seq = count;
+        work->is_waiting = count > 0;
+        tui_work_post(work, event);
+    } else {
+        tui_event_free(&event);
+    }
+}
+
 // --- Following ------------------------------------------------------------------------------------------------------
 
 static void
@@ -163,6 +187,7 @@ on_state(void *context, enum fc_stream_state state, enum err code, const struct 
     case FC_STREAM_ENDED:
         if (code != ERR_OK) {
             // A membership may have ended, and the others go on.
+            post_state(work, TUI_STATE_RECONNECTING, code, why);
             ask(work, TUI_JOB_CONNECT, NULL, 0);
         }
         return;
@@ -276,6 +301,7 @@ tui_work_connect(struct tui_work *work, struct err_detail *why)
         enum err ignored = tui_work_post_rooms(work, NULL); // what is here can be read already
         (void)ignored;
         post_state(work, TUI_STATE_CONNECTING, ERR_OK, NULL);
+        tui_work_post_queued(work);
     }
     enum err code = fc_chat_refresh(work->chat, why);
     if (code == ERR_OK) {
@@ -289,7 +315,7 @@ tui_work_connect(struct tui_work *work, struct err_detail *why)
         fc_chat_follow_end(&work->follower);
         work->followed_count = 0;
         post_state(work, is_for_good(code) ? TUI_STATE_ENDED : TUI_STATE_RECONNECTING, code, why);
-        work->next_try_ms = clock_monotonic_ms() + RETRY_MS;
+        work->next_try_ms = clock_monotonic_ms() + (is_for_good(code) ? REFRESH_MS : RETRY_MS);
         work->was_connected = false;
         return ERR_OK; // told
     }
@@ -302,12 +328,19 @@ tui_work_connect(struct tui_work *work, struct err_detail *why)
     return tui_work_post_rooms(work, why);
 }
 
+void
+tui_work_connect_soon(struct tui_work *work)
+{
+    work->was_connected = false;
+    work->next_try_ms = clock_monotonic_ms() + RETRY_MS;
+}
+
 enum err
 tui_work_flush(struct tui_work *work, struct err_detail *why)
 {
     size_t count = 0;
     enum err code = fc_chat_flush(work->chat, &count, why);
-    work->is_waiting = code != ERR_OK;
+    tui_work_post_queued(work);
     // When the server is away again, its coming back is told.
     return code == ERR_UNAVAILABLE || code == ERR_TIMEOUT || code == ERR_CLOSED ? ERR_OK : code;
 }

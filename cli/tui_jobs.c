@@ -64,13 +64,15 @@ send(struct tui_work *work, const struct tui_job *job, struct err_detail *why)
     bool is_queued = code == ERR_QUEUED;
     struct tui_event *event = tui_event_new(is_queued ? TUI_EVENT_WAITING : TUI_EVENT_SENT, job->room_id,
         code == ERR_OK || is_queued ? NULL : err_message(why, code));
-    work->is_waiting = work->is_waiting || is_queued;
     if (event != NULL) {
         event->token = job->token;
         event->seq = sent.seq;
         event->code = is_queued ? ERR_OK : code;
     }
     tui_work_post(work, event);
+    if (is_queued || work->is_waiting) {
+        tui_work_post_queued(work); // what went before it may have gone, too
+    }
     return ERR_OK;
 }
 
@@ -184,12 +186,13 @@ static enum err
 members(struct tui_work *work, const struct tui_job *job, struct err_detail *why)
 {
     struct text_list list = {.work = work};
+    add_line(&list, "In this room:");
     enum err code = fc_chat_each_member(work->chat, job->room, take_member, &list, why);
     if (code != ERR_OK || job->seq != 0) { // for their names only
         bytes_free(&list.bytes);
         return code;
     }
-    return post_list(work, job, &list, "nobody is in this room");
+    return post_list(work, job, &list, "");
 }
 
 static bool
@@ -243,7 +246,8 @@ verify(struct tui_work *work, const struct tui_job *job, struct err_detail *why)
     }
     (void)snprintf(line, sizeof line, "The safety number of you and %s:", job->argument);
     add_line(&list, line);
-    add_line(&list, number);
+    (void)snprintf(line, sizeof line, "%.35s\n%s", number, number + 36); // six groups a line
+    add_line(&list, line);
     add_line(&list, describe_contact(&contact));
     return post_list(work, job, &list, "");
 }
@@ -304,7 +308,8 @@ run(struct tui_work *work, const struct tui_job *job, struct err_detail *why)
     case TUI_JOB_VERIFY:
         return verify(work, job, why);
     case TUI_JOB_CONNECT:
-        return tui_work_connect(work, why);
+        tui_work_connect_soon(work);
+        return ERR_OK;
     case TUI_JOB_REFRESH:
         return tui_work_refresh(work, why);
     case TUI_JOB_FLUSH:
@@ -320,5 +325,8 @@ tui_job_run(struct tui_work *work, const struct tui_job *job)
     enum err code = run(work, job, &why);
     if (code != ERR_OK) {
         tui_work_post_status(work, code, err_message(&why, code));
+    }
+    if (code != ERR_OK && job->kind == TUI_JOB_OLDER) {
+        tui_work_post(work, tui_event_new(TUI_EVENT_OLDER, job->room_id, NULL)); // it may be asked for again
     }
 }

@@ -1,5 +1,7 @@
 #include "cli/tui_log.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,55 +104,78 @@ drop_pending(struct tui_log *log, const struct tui_entry *message)
     }
 }
 
-// quote fills in what a reply answers, if that is here.
+// quote says what a reply answers: its number, and what it says if that is here.
 static enum err
 quote(const struct tui_log *log, struct tui_entry *entry)
 {
-    const struct tui_entry *target = entry->reply_to_seq != 0 ? tui_log_find(log, entry->reply_to_seq) : NULL;
-    struct bytes *out = &entry->parts[TUI_PART_QUOTE];
-    if (target == NULL) {
-        return ERR_OK;
-    }
-    struct bytes_view text = bytes_as_view(&target->parts[TUI_PART_TEXT]);
+    const struct tui_entry *target = tui_log_find(log, entry->reply_to_seq);
+    struct bytes_view text = target != NULL ? bytes_as_view(&target->parts[TUI_PART_TEXT]) : bytes_view_of(NULL, 0);
     const uint8_t *newline = text.size > 0 ? memchr(text.data, '\n', text.size) : NULL;
+    struct bytes *out = &entry->parts[TUI_PART_QUOTE];
+    char number[40];
+    (void)snprintf(number, sizeof number, "> #%" PRIu64 "%s", entry->reply_to_seq, target != NULL ? " " : "");
     text.size = newline != NULL ? (size_t)(newline - text.data) : text.size;
-    enum err code = bytes_append(out, bytes_view_of_text(" "));
-    if (code == ERR_OK) {
+    bytes_clear(out);
+    entry->rows_columns = 0;
+    enum err code = bytes_append(out, bytes_view_of_text(number));
+    if (code == ERR_OK && target != NULL) {
         code = bytes_append(out, bytes_view_of_text(target->sender));
     }
-    if (code == ERR_OK) {
+    if (code == ERR_OK && target != NULL) {
         code = bytes_append(out, bytes_view_of_text(": "));
     }
     return code == ERR_OK ? bytes_append(out, text) : code;
 }
 
-enum err
-tui_log_put(struct tui_log *log, struct tui_entry **entry)
+// quote_again lets answers to a message say what it says now: it may have been edited, or taken back.
+static enum err
+quote_again(const struct tui_log *log, uint64_t seq)
 {
-    struct tui_entry *new = *entry;
-    *entry = NULL;
-    enum err code = quote(log, new);
-    if (code != ERR_OK) {
-        tui_entry_free(&new);
-        return code;
+    enum err code = ERR_OK;
+    for (size_t i = 0; i < log->count && code == ERR_OK; i++) {
+        if (log->entries[i]->reply_to_seq == seq) {
+            code = quote(log, log->entries[i]);
+        }
     }
-    if (new->kind == TUI_ENTRY_NOTE) {
-        new->seq = tui_log_last_seq(log);
-    }
-    if (new->kind == TUI_ENTRY_MESSAGE &&new->is_own && tui_log_find(log, new->seq) == NULL) {
-        drop_pending(log, new);
-    }
+    return code;
+}
+
+static enum err
+put(struct tui_log *log, struct tui_entry *new)
+{
     size_t at = place(log, new);
     if (at < log->count && new->kind != TUI_ENTRY_NOTE && compare(new, log->entries[at]) == 0) {
         tui_entry_free(&log->entries[at]);
         log->entries[at] = new;
         return ERR_OK;
     }
-    code = insert_at(log, at, new);
+    enum err code = insert_at(log, at, new);
     if (code != ERR_OK) {
         tui_entry_free(&new);
     }
     return code;
+}
+
+enum err
+tui_log_put(struct tui_log *log, struct tui_entry **entry)
+{
+    struct tui_entry *new = *entry;
+    enum tui_entry_kind kind = new->kind;
+    *entry = NULL;
+    enum err code = new->reply_to_seq != 0 ? quote(log, new) : ERR_OK;
+    if (code != ERR_OK) {
+        tui_entry_free(&new);
+        return code;
+    }
+    if (kind == TUI_ENTRY_NOTE) {
+        new->seq = tui_log_last_seq(log);
+    }
+    uint64_t seq = new->seq;
+    if (kind == TUI_ENTRY_MESSAGE && new->is_own && tui_log_find(log, seq) == NULL) {
+        drop_pending(log, new);
+    }
+    code = put(log, new);
+    return code == ERR_OK && kind == TUI_ENTRY_MESSAGE ? quote_again(log, seq) : code;
 }
 
 struct tui_entry *
@@ -262,7 +287,7 @@ end_row(const struct tui_log *log)
     size_t end = total_rows(log, log->anchor + 1);
     size_t hidden = log->hidden_rows;
     size_t last = log->entries[log->anchor]->row_count;
-    return end - (hidden < last ? hidden : last); // it may have become shorter
+    return end - (hidden < last ? hidden : last); // it may have fewer now
 }
 
 static void
@@ -311,7 +336,11 @@ tui_log_scroll_to(struct tui_log *log, uint64_t seq, size_t height)
 size_t
 tui_log_window(const struct tui_log *log, size_t height, struct tui_shown *out)
 {
+    size_t total = total_rows(log, log->count);
     size_t end = end_row(log);
+    if (end < height) {
+        end = height < total ? height : total; // something has become smaller, or the window larger
+    }
     size_t start = end > height ? end - height : 0;
     size_t row = 0;
     size_t count = 0;

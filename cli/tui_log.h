@@ -39,11 +39,11 @@ struct tui_row {
 // tui_entry is one of them. All its text can be drawn as it is.
 struct tui_entry {
     enum tui_entry_kind kind;
-    uint64_t seq;      // of a note: of the message before it
-    uint64_t token;    // of a pending one
-    uint64_t sent_seq; // of a pending one that is on the server, and not here yet
-    uint64_t reply_to_seq;
-    int day; // yyyymmdd of the local calendar; 0: shows none
+    uint64_t seq;          // of a note: of the message before it
+    uint64_t token;        // of a pending one
+    uint64_t sent_seq;     // of a pending one that is on the server, and not here yet
+    uint64_t reply_to_seq; // 0: no reply
+    int day;               // yyyymmdd of the local calendar; 0: shows none
     bool is_emote;
     bool is_own;
     enum tui_style style;

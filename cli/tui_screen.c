@@ -110,6 +110,21 @@ tui_screen_close(void)
 }
 
 void
+tui_screen_leave(void)
+{
+    tui_keys_close();
+    (void)endwin();
+}
+
+void
+tui_screen_return(void)
+{
+    tui_keys_open();
+    (void)refresh();
+    tui_screen_resize(); // it may have been while nobody looked
+}
+
+void
 tui_screen_resize(void)
 {
     struct winsize size;
@@ -124,6 +139,12 @@ void
 tui_screen_repaint(void)
 {
     (void)clearok(stdscr, TRUE);
+}
+
+int
+tui_screen_columns(void)
+{
+    return screen.columns;
 }
 
 size_t

@@ -14,6 +14,10 @@
 enum err tui_screen_open(struct err_detail *why) ERR_CHECKED;
 void tui_screen_close(void); // may run twice
 
+// tui_screen_leave gives the terminal back for a while, until tui_screen_return.
+void tui_screen_leave(void);
+void tui_screen_return(void);
+
 // What is to be seen. Everything can be drawn as it is.
 struct tui_view {
     const struct tui_rooms *rooms;
@@ -33,6 +37,7 @@ enum err tui_screen_draw(const struct tui_view *view, uint64_t *last_seq_out) ER
 void tui_screen_resize(void);
 void tui_screen_repaint(void);
 
+int tui_screen_columns(void);
 // tui_screen_log_height is how many rows of messages there are.
 size_t tui_screen_log_height(void);
 

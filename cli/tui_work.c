@@ -185,7 +185,11 @@ static void
 warn(void *context, const char *warning)
 {
     struct tui_work *work = context;
-    tui_events_post(work->events, tui_event_new(TUI_EVENT_NOTE, NULL, warning));
+    struct tui_event *event = tui_event_new(TUI_EVENT_NOTE, NULL, warning);
+    if (event != NULL) {
+        event->code = ERR_UNTRUSTED;
+    }
+    tui_events_post(work->events, event);
 }
 
 static enum err

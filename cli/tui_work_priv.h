@@ -57,12 +57,16 @@ void tui_work_tend(struct tui_work *work);
 // tui_work_connect begins to follow all rooms, anew if need be. That the server is away is told and tried again, and no
 // error.
 enum err tui_work_connect(struct tui_work *work, struct err_detail *why) ERR_CHECKED;
+// tui_work_connect_soon leaves it to tui_work_tend, after a pause.
+void tui_work_connect_soon(struct tui_work *work);
 // tui_work_refresh looks whether there are other rooms.
 enum err tui_work_refresh(struct tui_work *work, struct err_detail *why) ERR_CHECKED;
 enum err tui_work_flush(struct tui_work *work, struct err_detail *why) ERR_CHECKED;
 
 void tui_work_post(struct tui_work *work, struct tui_event *event);
 void tui_work_post_status(struct tui_work *work, enum err code, const char *text);
+// tui_work_post_queued tells how many messages are in the outbox.
+void tui_work_post_queued(struct tui_work *work);
 enum err tui_work_post_rooms(struct tui_work *work, struct err_detail *why) ERR_CHECKED;
 
 #endif

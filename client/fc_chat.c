@@ -243,7 +243,8 @@ fc_chat_take_room(struct fc_chat *chat, const Fc__Chat__V1__Room *wire, struct f
     err = fc_store_room_put(chat->store, &row, why);
     if (err == ERR_CONFLICT) {
         return err_fail(why, ERR_UNTRUSTED,
-            "the server says that \"%s\" is %s now, which no room ever becomes: it, or somebody in between, is not honest",
+            "the server says that \"%s\" is %s now, which no room ever becomes: it, or somebody in between, is not "
+            "honest",
             room.name, room.is_plain ? "not encrypted" : "encrypted");
     }
     if (err == ERR_OK) {
@@ -385,9 +386,11 @@ refresh(struct fc_chat *chat, struct err_detail *why)
             err = keep_page(chat, page, is_first, why);
         }
         if (err == ERR_OK) {
-            goes_on = page->has_more && strlen(page->next_after_name) < sizeof(after_name) &&
-                      strcmp(page->next_after_name, after_name) != 0;
-            (void)snprintf(after_name, sizeof(after_name), "%s", page->next_after_name);
+            size_t size = strlen(page->next_after_name) + 1;
+            goes_on = page->has_more && size <= sizeof(after_name) && strcmp(page->next_after_name, after_name) != 0;
+            if (goes_on) {
+                memcpy(after_name, page->next_after_name, size);
+            }
         }
         is_first = false;
         rpc_unary_deinit(&call);

@@ -25,9 +25,9 @@ struct fc_chat_options {
     void *context;
 };
 
-// fc_chat_open opens the local store and the keys of the session's account; the session outlives it. Asks the server for
-// nothing, but whose token it is where only that is known. options may be NULL.
-// ERR_PRECONDITION: others could read the store; `why` says how to mend it.
+// fc_chat_open opens the local store and the keys of the session's account; the session outlives it. Asks the server
+// for nothing, but whose token it is where only that is known. options may be NULL. ERR_PRECONDITION: others could read
+// the store; `why` says how to mend it.
 enum err fc_chat_open(struct fc_session *session, const struct fc_chat_options *options, struct fc_chat **out,
     struct err_detail *why) ERR_CHECKED;
 void fc_chat_close(struct fc_chat **chat);
@@ -52,8 +52,8 @@ enum err fc_chat_each_room(struct fc_chat *chat, bool (*fn)(void *context, const
 struct fc_chat_new_room {
     const char *name; // NULL for a direct room
     bool is_plain;
-    bool is_public; // needs is_plain
-    bool is_direct; // with members[0]
+    bool is_public;         // needs is_plain
+    bool is_direct;         // with members[0]
     bool is_history_joined; // new members read from when they joined; else everything
     const char *topic;
     const char *const *members; // user names
@@ -108,12 +108,13 @@ struct fc_chat_member {
 enum err fc_chat_each_member(struct fc_chat *chat, const char *room,
     bool (*fn)(void *context, const struct fc_chat_member *member), void *context, struct err_detail *why) ERR_CHECKED;
 
-// --- Invite links -----------------------------------------------------------------------------------------------------
+// --- Invite links
+// -----------------------------------------------------------------------------------------------------
 
 enum { FC_CHAT_LINK_MAX_BYTES = 160 };
 
 struct fc_chat_new_link {
-    enum fc_role role;      // FC_ROLE_NONE: member
+    enum fc_role role;       // FC_ROLE_NONE: member
     int64_t expires_unix_ms; // 0: never
     uint32_t max_uses;       // 0: any number
 };
@@ -137,11 +138,15 @@ struct fc_chat_link {
 enum err fc_chat_each_link(struct fc_chat *chat, const char *room,
     bool (*fn)(void *context, const struct fc_chat_link *link), void *context, struct err_detail *why) ERR_CHECKED;
 
-// --- Messages ---------------------------------------------------------------------------------------------------------
+// --- Messages
+// ---------------------------------------------------------------------------------------------------------
 
-// What a message of an encrypted room says of the file that it announces.
+// What a message says of the file that it announces: of a picture its size; in encrypted rooms also name and key.
 struct fc_chat_file {
-    const char *name;
+    const char *mime_type; // NULL: unknown
+    uint32_t width_px;     // of a picture; 0: unknown
+    uint32_t height_px;
+    const char *name; // NULL in plain rooms, and all that follows zero
     uint64_t sealed_size_bytes;
     uint8_t sealed_md5[16];
     uint8_t secret[32]; // and the rest of fc.e2e.v1.FileKey
@@ -157,12 +162,11 @@ struct fc_chat_file {
 struct fc_chat_draft {
     enum fc_message_type type;
     struct bytes_view text;
-    uint64_t target_seq;   // of an edit, deletion or reaction
-    uint64_t reply_to_seq; // 0: no reply
-    const char *topic;     // NULL: none
-    const uint8_t *file_id; // 16 bytes: announces a file that was shared with the room; or NULL
-    // Encrypted rooms: what receivers need to know of the file.
-    const struct fc_chat_file *file;
+    uint64_t target_seq;             // of an edit, deletion or reaction
+    uint64_t reply_to_seq;           // 0: no reply
+    const char *topic;               // NULL: none
+    const uint8_t *file_id;          // 16 bytes: announces a file that was shared with the room; or NULL
+    const struct fc_chat_file *file; // NULL: nothing more to say; encrypted rooms need it
 };
 
 // fc_chat_send returns when the message is on the server's disk. It is written to the outbox first, so that it is sent
@@ -199,9 +203,9 @@ struct fc_chat_range {
     uint64_t before_seq;
     uint64_t around_seq;
     int64_t since_unix_ms;
-    uint64_t limit; // 0: all
+    uint64_t limit;    // 0: all
     const char *topic; // only of this one; NULL: any
-    bool with_events; // edits, deletions and reactions too, which otherwise show in their targets only
+    bool with_events;  // edits, deletions and reactions too, which otherwise show in their targets only
 };
 
 // fc_chat_history calls fn for messages of the local store, oldest first.
@@ -217,14 +221,15 @@ enum err fc_chat_mark_read(struct fc_chat *chat, const char *room, uint64_t seq,
 
 enum err fc_chat_typing(struct fc_chat *chat, const char *room, struct err_detail *why) ERR_CHECKED;
 
-// --- Following --------------------------------------------------------------------------------------------------------
+// --- Following
+// --------------------------------------------------------------------------------------------------------
 
 struct fc_chat_follower;
 
 struct fc_chat_follow_options {
     const char *const *rooms; // NULL: all of one's own
     size_t room_count;
-    bool is_from_head;  // only what is sent from now on; else everything after after_seq (of one room)
+    bool is_from_head; // only what is sent from now on; else everything after after_seq (of one room)
     uint64_t after_seq;
     // In order of seq for each room, without gaps, opened and in the local store already. On the follower's thread.
     fc_message_fn *on_message;
@@ -238,7 +243,8 @@ enum err fc_chat_follow(struct fc_chat *chat, const struct fc_chat_follow_option
     struct fc_chat_follower **out, struct err_detail *why) ERR_CHECKED;
 void fc_chat_follow_end(struct fc_chat_follower **follower);
 
-// --- Trust ------------------------------------------------------------------------------------------------------------
+// --- Trust
+// ------------------------------------------------------------------------------------------------------------
 
 enum { FC_CHAT_FINGERPRINT_BYTES = 72 };
 
@@ -246,6 +252,13 @@ enum { FC_CHAT_FINGERPRINT_BYTES = 72 };
 // same log.
 enum err fc_chat_fingerprint(struct fc_chat *chat, const char *room, char out[FC_CHAT_FINGERPRINT_BYTES],
     struct err_detail *why) ERR_CHECKED;
+
+enum { FC_CHAT_MESSAGE_KEY_BYTES = 76 };
+
+// fc_chat_message_key gives the key of one message of an encrypted room, which opens no other, for fc_people_report.
+// ERR_NO_KEY; ERR_NOT_FOUND: no such message, or deleted; ERR_PRECONDITION: the room is plain.
+enum err fc_chat_message_key(struct fc_chat *chat, const char *room, uint64_t seq,
+    uint8_t key_out[FC_CHAT_MESSAGE_KEY_BYTES], struct err_detail *why) ERR_CHECKED;
 
 // What fc_chat_audit found in one room.
 struct fc_chat_audit {

@@ -1,6 +1,7 @@
-// Changing rooms. In plain ones the server is asked; in encrypted ones an entry of the log says what changes, gives keys
-// to exactly those who shall have them, and counts when the server has put it into the log: own entries are applied, as
-// everybody's, when they come back from there. When others were faster the entry is made anew on top of theirs.
+// Changing rooms. In plain ones the server is asked; in encrypted ones an entry of the log says what changes, gives
+// keys to exactly those who shall have them, and counts when the server has put it into the log: own entries are
+// applied, as everybody's, when they come back from there. When others were faster the entry is made anew on top of
+// theirs.
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,10 @@
 #include "client/fc_chat_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
+
+enum {
+    CLOCKS_APART_MAX_MS = 10 * 60 * 1000, // of a server and its clients
+};
 
 static char *
 lend_text(const char *text)
@@ -67,8 +72,9 @@ remove_people(struct fc_chat_entry *entry, const struct fc_chat_place *place, co
         Fc__E2e__V1__RoomChange *change =
             err == ERR_OK ? fc_chat_entry_add(entry, FC__E2E__V1__ROOM_CHANGE__KIND_REMOVE_MEMBER) : NULL;
         if (err == ERR_OK) {
-            err = change == NULL ? ERR_NO_MEMORY
-                                 : fc_chat_entry_bytes(entry, member->user_id.data, E2E_ID_BYTES, &change->remove_member);
+            err = change == NULL
+                      ? ERR_NO_MEMORY
+                      : fc_chat_entry_bytes(entry, member->user_id.data, E2E_ID_BYTES, &change->remove_member);
         }
     }
     return err;
@@ -98,17 +104,25 @@ set_roles(struct fc_chat_entry *entry, const struct fc_chat_place *place, const 
     return err;
 }
 
+bool
+fc_chat_is_link_spent(const struct fc_chat *chat, const struct fc_chat_place *place, const Fc__E2e__V1__RoomLink *link)
+{
+    const Fc__E2e__V1__RoomMember *self = e2e_room_member(&place->state, fc_chat_own_id(chat));
+    bool is_admin = self != NULL && self->role >= FC__E2E__V1__ROLE__ADMIN;
+    // Only admins may take out what by another's clock has not expired.
+    return e2e_room_is_link_used_up(link) ||
+           e2e_room_is_link_expired(link, clock_unix_ms() - (is_admin ? 0 : CLOCKS_APART_MAX_MS));
+}
+
 // revoke_spent_links takes out links that have expired or are used up, which any rekey does.
 static enum err
-revoke_spent_links(struct fc_chat_entry *entry, const struct fc_chat_place *place)
+revoke_spent_links(const struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place)
 {
     const Fc__E2e__V1__RoomState *state = place->state.state;
     enum err err = ERR_OK;
     for (size_t i = 0; i < state->n_links && err == ERR_OK; i++) {
         const Fc__E2e__V1__InviteLink *link = state->links[i]->link;
-        bool is_spent = (link->expires_at_ms != 0 && link->expires_at_ms <= clock_unix_ms()) ||
-                        (link->max_uses != 0 && state->links[i]->use_count >= link->max_uses);
-        if (is_spent) {
+        if (fc_chat_is_link_spent(chat, place, state->links[i]) && !fc_chat_entry_revokes(entry, link)) {
             Fc__E2e__V1__RoomChange *change = fc_chat_entry_add(entry, FC__E2E__V1__ROOM_CHANGE__KIND_REVOKE_LINK);
             err = change == NULL ? ERR_NO_MEMORY
                                  : fc_chat_entry_bytes(entry, link->link_id.data, E2E_ID_BYTES, &change->revoke_link);
@@ -121,15 +135,16 @@ static enum err
 write_amendment(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place,
     const struct fc_chat_amendment *amendment, struct err_detail *why)
 {
-    enum err err = add_people(chat, entry, amendment->add, amendment->add_count, false, why);
-    if (err == ERR_OK) {
-        err = add_people(chat, entry, amendment->invite, amendment->invite_count, true, why);
-    }
-    if (err == ERR_OK) {
-        err = set_roles(entry, place, amendment, why);
-    }
+    enum err err = set_roles(entry, place, amendment, why);
+    // Who is removed and added in one step comes back with the keys that they have now.
     if (err == ERR_OK) {
         err = remove_people(entry, place, amendment->remove, amendment->remove_count, why);
+    }
+    if (err == ERR_OK) {
+        err = add_people(chat, entry, amendment->add, amendment->add_count, false, why);
+    }
+    if (err == ERR_OK) {
+        err = add_people(chat, entry, amendment->invite, amendment->invite_count, true, why);
     }
     if (err == ERR_OK && amendment->name != NULL) {
         err = fc_chat_entry_set_text(entry, FC__E2E__V1__ROOM_CHANGE__KIND_SET_NAME, amendment->name);
@@ -185,7 +200,7 @@ fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_wri
         if (err == ERR_OK) {
             bool is_rekey = is_rekey_wanted || place->state.state->is_rekey_needed ||
                             e2e_room_needs_rekey(&place->state, &entry.entry);
-            err = is_rekey ? revoke_spent_links(&entry, place) : ERR_OK;
+            err = is_rekey ? revoke_spent_links(chat, &entry, place) : ERR_OK;
             if (err == ERR_OK) {
                 err = fc_chat_entry_complete(chat, place, &entry, is_rekey, NULL, why);
             }
@@ -291,8 +306,7 @@ take_name(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *
 }
 
 enum err
-fc_chat_amend(struct fc_chat *chat, const char *room, const struct fc_chat_amendment *amendment,
-    struct err_detail *why)
+fc_chat_amend(struct fc_chat *chat, const char *room, const struct fc_chat_amendment *amendment, struct err_detail *why)
 {
     struct fc_chat_place *place = NULL;
     fc_chat_lock(chat);

@@ -1,5 +1,5 @@
-// Checking a server: everything that it has of a room is fetched anew, replayed from the first entry on, and held against
-// what the local store remembers.
+// Checking a server: everything that it has of a room is fetched anew, replayed from the first entry on, and held
+// against what the local store remembers.
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +19,9 @@ fc_chat_fingerprint(struct fc_chat *chat, const char *room, char out[FC_CHAT_FIN
     fc_chat_lock(chat);
     enum err err = fc_chat_find_place(chat, room, &place, why);
     if (err == ERR_OK && place->row.is_plain) {
-        err = err_fail(why, ERR_INVALID, "\"%s\" is not encrypted: the server says who is in it, so there is nothing to "
-                                         "compare",
+        err = err_fail(why, ERR_INVALID,
+            "\"%s\" is not encrypted: the server says who is in it, so there is nothing to "
+            "compare",
             place->row.name);
     }
     if (err == ERR_OK) {
@@ -63,8 +64,9 @@ replay_entry(struct fc_chat *chat, const struct fc_chat_place *place, struct e2e
     }
     err = fc_store_room_entries(chat->store, place->row.room_id, seq - 1, compare_entry, &same, why);
     if (err == ERR_OK && !same.is_same) {
-        return err_fail(why, ERR_UNTRUSTED, "entry %llu of the log of \"%s\" is not the one that the server showed before",
-            (unsigned long long)seq, place->row.name);
+        return err_fail(why, ERR_UNTRUSTED,
+            "entry %llu of the log of \"%s\" is not the one that the server showed before", (unsigned long long)seq,
+            place->row.name);
     }
     return err;
 }
@@ -200,7 +202,8 @@ replay_messages(struct fc_chat *chat, const struct fc_chat_place *place, struct 
             err = err_fail(why, ERR_UNTRUSTED, "the server's history of \"%s\" ends at %llu, and %llu had been seen",
                 place->row.name, (unsigned long long)replay.row.synced_seq, (unsigned long long)place->row.synced_seq);
         }
-        for (size_t i = 0; err == ERR_OK && i < page->n_messages && page->messages[i]->seq <= place->row.synced_seq; i++) {
+        for (size_t i = 0; err == ERR_OK && i < page->n_messages && page->messages[i]->seq <= place->row.synced_seq;
+             i++) {
             err = replay_message(chat, &replay, &chain, page->messages[i], out, why);
         }
         rpc_unary_deinit(&call);

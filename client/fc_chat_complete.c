@@ -67,8 +67,8 @@ list_people(const struct fc_chat_place *place, const struct fc_chat_entry *entry
     return ERR_OK;
 }
 
-static bool
-is_link_revoked(const struct fc_chat_entry *entry, const Fc__E2e__V1__InviteLink *link)
+bool
+fc_chat_entry_revokes(const struct fc_chat_entry *entry, const Fc__E2e__V1__InviteLink *link)
 {
     for (size_t i = 0; i < entry->entry.n_changes; i++) {
         const Fc__E2e__V1__RoomChange *change = entry->entry.changes[i];
@@ -123,12 +123,13 @@ list_targets(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_
         if (is_known) {
             receivers->targets[receivers->target_count++].user = user;
         } else {
-            fc_chat_warn(chat, "%s has a new identity and gets no key of \"%s\" until somebody removes and adds them again",
+            fc_chat_warn(chat,
+                "%s has a new identity and gets no key of \"%s\" until somebody removes and adds them again",
                 user->name, place->row.name);
         }
     }
     for (size_t i = 0; i < link_count && err == ERR_OK; i++) {
-        if (!is_link_revoked(entry, state->links[i]->link)) {
+        if (!fc_chat_entry_revokes(entry, state->links[i]->link)) {
             receivers->targets[receivers->target_count++].link = state->links[i]->link;
         }
     }
@@ -233,4 +234,3 @@ fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, 
     }
     return err == ERR_OK ? fc_chat_entry_sign(entry, device->sign_private, link) : err;
 }
-

@@ -64,16 +64,16 @@ write_creation(struct fc_chat *chat, struct fc_chat_entry *entry, const struct f
     fc__e2e__v1__create_room__init(create);
     create->name = name;
     create->kind = wanted->is_direct ? FC__E2E__V1__ROOM_KIND__DIRECT : FC__E2E__V1__ROOM_KIND__PRIVATE;
-    create->history = wanted->is_history_joined ? FC__E2E__V1__HISTORY__HISTORY_JOINED
-                                                : FC__E2E__V1__HISTORY__HISTORY_ALL;
+    create->history =
+        wanted->is_history_joined ? FC__E2E__V1__HISTORY__HISTORY_JOINED : FC__E2E__V1__HISTORY__HISTORY_ALL;
     change->create = create;
     enum err err = ERR_OK;
     for (size_t i = 0; i < wanted->member_count && err == ERR_OK; i++) {
         const struct e2e_user *user = NULL;
         err = fc_chat_user_named(chat, wanted->members[i], &user, why);
         if (err == ERR_OK) {
-            err = fc_chat_entry_add_member(entry, user, wanted->is_direct ? FC__E2E__V1__ROLE__OWNER : FC__E2E__V1__ROLE__MEMBER,
-                false);
+            err = fc_chat_entry_add_member(entry, user,
+                wanted->is_direct ? FC__E2E__V1__ROLE__OWNER : FC__E2E__V1__ROLE__MEMBER, false);
         }
     }
     if (err == ERR_OK && wanted->topic != NULL && wanted->topic[0] != '\0') {
@@ -120,10 +120,12 @@ create(struct fc_chat *chat, const struct fc_chat_new_room *wanted, struct fc_ro
     struct fc_chat_place *place = NULL;
     if (wanted->is_public && !wanted->is_plain) {
         return err_fail(why, ERR_INVALID,
-            "everybody on the server may enter and read a public room, so that there is nothing to encrypt: make it with "
+            "everybody on the server may enter and read a public room, so that there is nothing to encrypt: make it "
+            "with "
             "--plain");
     }
-    enum err err = wanted->is_plain ? create_plain(chat, wanted, &place, why) : create_encrypted(chat, wanted, &place, why);
+    enum err err =
+        wanted->is_plain ? create_plain(chat, wanted, &place, why) : create_encrypted(chat, wanted, &place, why);
     if (err == ERR_OK) {
         fc_chat_describe(place, out);
     }
@@ -131,8 +133,7 @@ create(struct fc_chat *chat, const struct fc_chat_new_room *wanted, struct fc_ro
 }
 
 enum err
-fc_chat_create(struct fc_chat *chat, const struct fc_chat_new_room *wanted, struct fc_room *out,
-    struct err_detail *why)
+fc_chat_create(struct fc_chat *chat, const struct fc_chat_new_room *wanted, struct fc_room *out, struct err_detail *why)
 {
     fc_chat_lock(chat);
     enum err err = create(chat, wanted, out, why);

@@ -1,11 +1,10 @@
 // Making entries of a room's log.
-#include "client/fc_chat_entry_priv.h"
-
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/random.h"
+#include "client/fc_chat_entry_priv.h"
 
 enum {
     // An entry of a room of 10,000 members with three devices each.
@@ -111,7 +110,8 @@ fc_chat_entry_add(struct fc_chat_entry *entry, Fc__E2e__V1__RoomChange__KindCase
 }
 
 enum err
-fc_chat_entry_add_member(struct fc_chat_entry *entry, const struct e2e_user *user, Fc__E2e__V1__Role role, bool is_invited)
+fc_chat_entry_add_member(struct fc_chat_entry *entry, const struct e2e_user *user, Fc__E2e__V1__Role role,
+    bool is_invited)
 {
     Fc__E2e__V1__RoomChange *change = fc_chat_entry_add(entry, FC__E2E__V1__ROOM_CHANGE__KIND_ADD_MEMBER);
     Fc__E2e__V1__AddMember *member = fc_chat_entry_new(entry, sizeof(*member));

@@ -1,4 +1,5 @@
-// For fc_chat*.c only: entries of a room's log while they are being made. All that an entry refers to lives in its arena.
+// For fc_chat*.c only: entries of a room's log while they are being made. All that an entry refers to lives in its
+// arena.
 #ifndef CLIENT_FC_CHAT_ENTRY_PRIV_H
 #define CLIENT_FC_CHAT_ENTRY_PRIV_H
 
@@ -65,8 +66,8 @@ enum err fc_chat_entry_wrap(struct fc_chat_entry *entry, const struct fc_chat_ta
 enum err fc_chat_entry_wrap_device(struct fc_chat_entry *entry, const uint8_t device_id[E2E_ID_BYTES],
     const uint8_t box_key[CRYPTO_KEY_BYTES], uint64_t epoch, const uint8_t secret[E2E_SECRET_BYTES]) ERR_CHECKED;
 
-// fc_chat_entry_rekey starts a new epoch for the targets. previous: the secret of the epoch before, for the ladder; NULL
-// for none.
+// fc_chat_entry_rekey starts a new epoch for the targets. previous: the secret of the epoch before, for the ladder;
+// NULL for none.
 enum err fc_chat_entry_rekey(struct fc_chat_entry *entry, uint64_t epoch, const uint8_t *previous,
     const struct fc_chat_target *targets, size_t target_count) ERR_CHECKED;
 

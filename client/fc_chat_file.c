@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "client/fc_chat_priv.h"
+#include "client/fc_image_priv.h"
 
 enum {
     SEGMENT_PLAIN_BYTES = 1024 * 1024,
@@ -99,6 +100,22 @@ digests_free(struct digests *digests)
 {
     digest_free(&digests->md5);
     digest_free(&digests->sha256);
+}
+
+// look_at notes what kind of picture a file is, if it is one.
+static void
+look_at(int fd, uint64_t size, struct fc_chat_file *out)
+{
+    struct fc_image image;
+    size_t wanted = size < FC_IMAGE_HEAD_BYTES ? (size_t)size : FC_IMAGE_HEAD_BYTES;
+    uint8_t *head = malloc(wanted + 1);
+    if (head != NULL && file_read_at(fd, head, wanted, 0) == ERR_OK &&
+        fc_image_look(bytes_view_of(head, wanted), &image)) {
+        out->mime_type = image.mime_type;
+        out->width_px = image.width_px;
+        out->height_px = image.height_px;
+    }
+    free(head);
 }
 
 // --- Sealing --------------------------------------------------------------------------------------------------------
@@ -208,6 +225,7 @@ seal_file(const char *path, const char *name, struct spool *spool, const struct 
         memcpy(sealed_out->commitment, sealing.secret.commitment, sizeof(sealed_out->commitment));
         memcpy(sealed_out->seal_id, sealing.secret.seal_id, sizeof(sealed_out->seal_id));
         plain_out->size_bytes = size;
+        look_at(fd, size, sealed_out);
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -260,7 +278,8 @@ upload_sealed(struct fc_chat *chat, const struct fc_chat_place *place, const cha
         err = seal_file(path, name, &spool, options, &sealed, &plain, why);
     }
     if (err == ERR_OK) {
-        err = fc_file_upload(chat->session, spool.path, last_component(spool.path), place->id_text, options, &stored, why);
+        err = fc_file_upload(chat->session, spool.path, last_component(spool.path), place->id_text, options, &stored,
+            why);
     }
     drop_spool(&spool);
     if (err == ERR_OK && memcmp(stored.md5, sealed.sealed_md5, sizeof(stored.md5)) != 0) {
@@ -296,6 +315,20 @@ find_room(struct fc_chat *chat, const char *room, struct fc_chat_place *out, str
     return err;
 }
 
+static enum err
+announce_plain(struct fc_chat *chat, const struct fc_chat_place *place, const char *path, const uint8_t file_id[16],
+    const char *name, struct err_detail *why)
+{
+    struct fc_chat_file file = {0};
+    int fd = -1;
+    uint64_t size = 0;
+    if (open_source(path, &fd, &size, NULL) == ERR_OK) {
+        look_at(fd, size, &file);
+        (void)close(fd);
+    }
+    return announce(chat, place->id_text, file_id, &file, name, why);
+}
+
 enum err
 fc_chat_is_encrypted(struct fc_chat *chat, const char *room, bool *is_encrypted_out, struct err_detail *why)
 {
@@ -321,7 +354,7 @@ fc_chat_upload(struct fc_chat *chat, const char *room, const char *path, const c
         return upload_sealed(chat, &place, path, name, options, out, why);
     }
     err = fc_file_upload(chat->session, path, name, place.id_text, options, out, why);
-    return err == ERR_OK ? announce(chat, place.id_text, out->id, NULL, name, why) : err;
+    return err == ERR_OK ? announce_plain(chat, &place, path, out->id, name, why) : err;
 }
 
 // --- Downloading ----------------------------------------------------------------------------------------------------
@@ -467,6 +500,35 @@ finish_output(struct output *output, enum err err, struct err_detail *why)
     return err;
 }
 
+// check_sealed compares all that has arrived with what was announced, before anything of it is passed on.
+static enum err
+check_sealed(const Fc__E2e__V1__FileKey *announced, const struct e2e_file_key *key, int fd, struct err_detail *why)
+{
+    uint8_t sha256[DIGEST_SHA256_BYTES];
+    uint64_t size = e2e_file_sealed_size(key);
+    uint8_t *buffer = malloc(SEGMENT_PLAIN_BYTES);
+    struct digest *digest = NULL;
+    enum err err = buffer == NULL ? ERR_NO_MEMORY : digest_new(DIGEST_SHA256, &digest);
+    for (uint64_t at = 0; at < size && err == ERR_OK; at += SEGMENT_PLAIN_BYTES) {
+        size_t part = size - at < SEGMENT_PLAIN_BYTES ? (size_t)(size - at) : SEGMENT_PLAIN_BYTES;
+        err = file_read_at(fd, buffer, part, (off_t)at);
+        if (err == ERR_OK) {
+            err = digest_update(digest, bytes_view_of(buffer, part));
+        }
+    }
+    if (err == ERR_OK) {
+        err = digest_final(digest, sha256);
+    }
+    bool is_other = err == ERR_OK && !bytes_view_equal(bytes_view_of(sha256, sizeof(sha256)),
+                                         bytes_view_of(announced->sealed_sha256.data, announced->sealed_sha256.len));
+    if (is_other || err == ERR_OUT_OF_RANGE) {
+        err = err_fail(why, ERR_CORRUPT, "the file is not what was announced: it was changed or cut");
+    }
+    digest_free(&digest);
+    free(buffer);
+    return err;
+}
+
 static enum err
 open_spool(const struct announced *announced, const struct spool *spool, const struct fc_file *stored,
     struct output *output, struct fc_file *out, struct err_detail *why)
@@ -474,8 +536,12 @@ open_spool(const struct announced *announced, const struct spool *spool, const s
     struct e2e_file_key key;
     struct digests digests = {0};
     enum err err = e2e_file_key_open(announced->file->key, &key);
-    if (err == ERR_INVALID || err == ERR_CORRUPT || (err == ERR_OK && e2e_file_sealed_size(&key) != stored->size_bytes)) {
+    if (err == ERR_INVALID || err == ERR_CORRUPT ||
+        (err == ERR_OK && e2e_file_sealed_size(&key) != stored->size_bytes)) {
         return err_fail(why, ERR_CORRUPT, "\"%s\" is not what was announced", announced->name);
+    }
+    if (err == ERR_OK) {
+        err = check_sealed(announced->file->key, &key, spool->fd, why);
     }
     if (err == ERR_OK) {
         err = digests_new(&digests);

@@ -1,5 +1,5 @@
-// Following rooms: what the stream brings is opened and kept before the caller gets it, so that it comes out of the local
-// store in any case.
+// Following rooms: what the stream brings is opened and kept before the caller gets it, so that it comes out of the
+// local store in any case.
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,8 +25,8 @@ deliver(void *context, const struct fc_store_message *kept)
 {
     struct delivery *delivery = context;
     const struct fc_chat_follow_options *options = &delivery->follower->options;
-    delivery->goes_on = fc_chat_tell(delivery->follower->chat, delivery->place, kept, options->on_message,
-        options->context);
+    delivery->goes_on =
+        fc_chat_tell(delivery->follower->chat, delivery->place, kept, options->on_message, options->context);
     return delivery->goes_on;
 }
 
@@ -101,8 +101,8 @@ on_state(void *context, enum fc_stream_state state, enum err code, const struct 
     follower->options.on_state(follower->options.context, state, code, why);
 }
 
-// start_after goes on where the local store ends, or begins with what was asked for: what is older than that is fetched,
-// kept, and not told.
+// start_after goes on where the local store ends, or begins with what was asked for: what is older than that is
+// fetched, kept, and not told.
 static uint64_t
 start_after(void *context, const struct fc_room *room)
 {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "client/fc_chat_entry_priv.h"
 #include "client/fc_chat_priv.h"
 
@@ -65,7 +66,8 @@ fc_chat_each_member(struct fc_chat *chat, const char *room,
 static bool
 tell_link(const Fc__E2e__V1__RoomLink *wire, bool (*fn)(void *context, const struct fc_chat_link *link), void *context)
 {
-    if (wire->link == NULL || wire->link->link_id.len != E2E_ID_BYTES) {
+    if (wire->link == NULL || wire->link->link_id.len != E2E_ID_BYTES || e2e_room_is_link_used_up(wire) ||
+        e2e_room_is_link_expired(wire, clock_unix_ms())) {
         return true;
     }
     const struct fc_chat_link link = {

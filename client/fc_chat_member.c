@@ -1,7 +1,7 @@
 // Coming into rooms and leaving them, and links by which others come in.
 //
-// A link is fc://j/ID#SECRET. From the secret come the keys of a pseudo-member, which gets the room's keys as members do
-// (proto/fc/e2e/v1/chain.proto, InviteLink). The server knows the id only. What the link's maker knew of the room is
+// A link is fc://j/ID#SECRET. From the secret come the keys of a pseudo-member, which gets the room's keys as members
+// do (proto/fc/e2e/v1/chain.proto, InviteLink). The server knows the id only. What the link's maker knew of the room is
 // sealed under the secret, so that the server cannot send who follows the link to another room.
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,9 +151,8 @@ leave_once(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail 
     }
     if (err == ERR_OK) {
         Fc__E2e__V1__RoomChange *change = fc_chat_entry_add(&entry, FC__E2E__V1__ROOM_CHANGE__KIND_REMOVE_MEMBER);
-        err = change == NULL
-                  ? ERR_NO_MEMORY
-                  : fc_chat_entry_bytes(&entry, fc_chat_own_id(chat), E2E_ID_BYTES, &change->remove_member);
+        err = change == NULL ? ERR_NO_MEMORY
+                             : fc_chat_entry_bytes(&entry, fc_chat_own_id(chat), E2E_ID_BYTES, &change->remove_member);
     }
     if (err == ERR_OK) {
         err = fc_chat_entry_complete(chat, place, &entry, false, NULL, why);
@@ -205,7 +204,8 @@ static enum err
 fail_link(struct err_detail *why)
 {
     return err_fail(why, ERR_INVALID,
-        "that is no invite link: one looks like %sID#SECRET, and has to be whole, with what follows the #", link_prefix);
+        "that is no invite link: one looks like %sID#SECRET, and has to be whole, with what follows the #",
+        link_prefix);
 }
 
 // parse_link reads a link and finds out whether id and secret belong together.
@@ -226,8 +226,8 @@ parse_link(const char *text, struct link *out, struct err_detail *why)
     if (err == ERR_NO_MEMORY) {
         return err;
     }
-    bool is_sound = err == ERR_OK && secret.size == sizeof(out->secret) &&
-                    bytes_from_hex(id_text, id, sizeof(id)) == ERR_OK;
+    bool is_sound =
+        err == ERR_OK && secret.size == sizeof(out->secret) && bytes_from_hex(id_text, id, sizeof(id)) == ERR_OK;
     if (is_sound) {
         memcpy(out->secret, secret.data, sizeof(out->secret));
     }

@@ -73,7 +73,8 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
     }
     if (!is_known) {
         return err_fail(why, ERR_UNTRUSTED,
-            "who sent message %llu of \"%s\" has been shown other messages before it than you: the server tells its members "
+            "who sent message %llu of \"%s\" has been shown other messages before it than you: the server tells its "
+            "members "
             "different things",
             (unsigned long long)seq, place->row.name);
     }
@@ -86,7 +87,8 @@ check_seen(struct fc_chat *chat, struct fc_chat_place *place, const Fc__E2e__V1_
     }
     if (err == ERR_OK && !is_known) {
         return err_fail(why, ERR_UNTRUSTED,
-            "who sent message %llu of \"%s\" has been shown another log of the room than you: compare fc room fingerprint %s "
+            "who sent message %llu of \"%s\" has been shown another log of the room than you: compare fc room "
+            "fingerprint %s "
             "with them",
             (unsigned long long)seq, place->row.name, place->row.name);
     }
@@ -219,8 +221,8 @@ judge_deletion(struct fc_chat *chat, const struct fc_chat_place *place, struct f
 }
 
 static enum err
-decrypt(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_opening *opening,
-    struct fc_chat_opened *out, struct err_detail *why)
+decrypt(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_opening *opening, struct fc_chat_opened *out,
+    struct err_detail *why)
 {
     const struct e2e_message *message = &opening->message;
     uint8_t secret[E2E_SECRET_BYTES];

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-
 #include <uthash.h>
 
 #include "client/fc_chat.h"
@@ -37,7 +36,7 @@ struct fc_chat_place {
     uint8_t (*chains)[E2E_HASH_BYTES];
     uint64_t chain_first;
     uint8_t known_head[E2E_HASH_BYTES]; // the hash that was last found in the log, which the next message names too
-    UT_hash_handle hh; // by row.room_id
+    UT_hash_handle hh;                  // by row.room_id
 };
 
 // fc_chat_user_kept is somebody's chain in memory while a chat is open.
@@ -123,10 +122,10 @@ enum err fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, str
 enum err fc_chat_epoch_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epoch,
     uint8_t secret_out[E2E_SECRET_BYTES], struct err_detail *why) ERR_CHECKED;
 // fc_chat_log_has says whether an entry with this hash is in the log, and whether a user has ever been a member.
-enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash,
-    bool *has_out, struct err_detail *why) ERR_CHECKED;
-enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place,
-    const uint8_t user_id[E2E_ID_BYTES], bool *names_out, struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_log_has(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view hash, bool *has_out,
+    struct err_detail *why) ERR_CHECKED;
+enum err fc_chat_log_names(struct fc_chat *chat, const struct fc_chat_place *place, const uint8_t user_id[E2E_ID_BYTES],
+    bool *names_out, struct err_detail *why) ERR_CHECKED;
 
 // --- fc_chat_amend.c and fc_chat_complete.c
 
@@ -137,12 +136,18 @@ struct fc_chat_entry;
 enum err fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_chat_entry *entry,
     bool is_rekey_wanted, const struct e2e_keys *link, struct err_detail *why) ERR_CHECKED;
 
+bool fc_chat_entry_revokes(const struct fc_chat_entry *entry, const Fc__E2e__V1__InviteLink *link);
+
+// fc_chat_is_link_spent: the link is used up or has expired, and the next rekey of one's own takes it out.
+bool fc_chat_is_link_spent(const struct fc_chat *chat, const struct fc_chat_place *place,
+    const Fc__E2e__V1__RoomLink *link);
+
 // fc_chat_write_fn puts changes into an entry that follows the place's newest one.
 typedef enum err fc_chat_write_fn(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_chat_place *place,
     const void *context, struct err_detail *why);
 
-// fc_chat_amend_log makes an entry of what `write` says, sends it, and applies what has become of the log. Others may be
-// faster: then it is made anew. ERR_CONFLICT: again and again.
+// fc_chat_amend_log makes an entry of what `write` says, sends it, and applies what has become of the log. Others may
+// be faster: then it is made anew. ERR_CONFLICT: again and again.
 enum err fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_write_fn *write,
     const void *context, bool is_rekey_wanted, struct err_detail *why) ERR_CHECKED;
 
@@ -169,9 +174,9 @@ struct fc_chat_opening {
 
 struct fc_chat_ahead;
 
-// fc_chat_ahead_start begins to open messages on other threads, with the keys that are here, and borrows nothing. NULL is
-// fine: nothing is known ahead. fc_chat_ahead_wait helps until all are opened; then fc_chat_ahead_get gives what has been
-// found out about one.
+// fc_chat_ahead_start begins to open messages on other threads, with the keys that are here, and borrows nothing. NULL
+// is fine: nothing is known ahead. fc_chat_ahead_wait helps until all are opened; then fc_chat_ahead_get gives what has
+// been found out about one.
 struct fc_chat_ahead *fc_chat_ahead_start(struct fc_chat *chat, const struct fc_chat_place *place,
     Fc__Chat__V1__Message *const *messages, size_t count);
 void fc_chat_ahead_wait(struct fc_chat_ahead *ahead);
@@ -183,17 +188,17 @@ void fc_chat_ahead_free(struct fc_chat_ahead **ahead);
 // fc_chat_opened is a message as the store takes it, with what it borrows from.
 struct fc_chat_opened {
     struct fc_store_message message;
-    struct bytes content;              // of an encrypted one
-    Fc__Chat__V1__Content *unpacked;   // owned
+    struct bytes content;            // of an encrypted one
+    Fc__Chat__V1__Content *unpacked; // owned
     struct bytes mentions;
     struct bytes file;
     uint8_t device_id[E2E_ID_BYTES];
     char *sender; // owned, of an encrypted one: as the sender's chain says
 };
 
-// fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's synced_seq,
-// and moves the place's chain on (not the store's). What cannot be opened is said in `unread`. ahead: what is known of it
-// already, which is used up, or NULL. ERR_UNTRUSTED: the chain is broken.
+// fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's
+// synced_seq, and moves the place's chain on (not the store's). What cannot be opened is said in `unread`. ahead: what
+// is known of it already, which is used up, or NULL. ERR_UNTRUSTED: the chain is broken.
 enum err fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
     struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
 void fc_chat_opened_deinit(struct fc_chat_opened *opened);

@@ -1,6 +1,6 @@
-// Sending: a message is sealed once, written to the outbox, and sent under its own id until the server has it. What is in
-// the outbox is sent again byte for byte; only when its epoch is over it is sealed anew, under the same id, so that the
-// server still takes it once.
+// Sending: a message is sealed once, written to the outbox, and sent under its own id until the server has it. What is
+// in the outbox is sent again byte for byte; only when its epoch is over it is sealed anew, under the same id, so that
+// the server still takes it once.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include "fc/chat/v1/chat.stub.h"
 
 enum {
+    TOPIC_MAX_BYTES = 64, // as in proto/fc/chat/v1/chat.proto, Content.topic
     MENTIONS_MAX = 64,
     // After this a room gets a new key though nothing asks for it.
     EPOCH_MAX_MS = 7 * 24 * 3600 * 1000,
@@ -85,6 +86,14 @@ write_file(struct written *written, const struct fc_chat_draft *draft)
     if (file == NULL) {
         return;
     }
+    if (file->mime_type != NULL) {
+        written->file.mime_type = (char *)(uintptr_t)file->mime_type;
+        written->file.width_px = file->width_px;
+        written->file.height_px = file->height_px;
+    }
+    if (file->name == NULL) {
+        return;
+    }
     written->file.name = (char *)(uintptr_t)file->name;
     written->file.size_bytes = file->sealed_size_bytes;
     written->file.md5 = lend(file->sealed_md5, sizeof(file->sealed_md5));
@@ -108,8 +117,16 @@ write_content(const struct fc_chat_draft *draft, struct written *out, struct err
         return err_fail(why, ERR_INVALID,
             "the message is not UTF-8 text; convert it (iconv -t UTF-8), or send it as a file with fc upload");
     }
-    out->text = strndup((const char *)(draft->text.data == NULL ? (const uint8_t *)"" : draft->text.data),
-        draft->text.size);
+    // Receivers take a sealed message with another topic for a forged one.
+    if (draft->topic != NULL && strlen(draft->topic) > TOPIC_MAX_BYTES) {
+        return err_fail(why, ERR_INVALID, "a message's topic has at most %d bytes, not %zu", TOPIC_MAX_BYTES,
+            strlen(draft->topic));
+    }
+    if (draft->topic != NULL && !text_is_utf8(bytes_view_of_text(draft->topic))) {
+        return err_fail(why, ERR_INVALID, "a message's topic is UTF-8 text");
+    }
+    out->text =
+        strndup((const char *)(draft->text.data == NULL ? (const uint8_t *)"" : draft->text.data), draft->text.size);
     if (out->text == NULL) {
         return ERR_NO_MEMORY;
     }
@@ -226,11 +243,16 @@ seal_request(struct fc_chat *chat, struct fc_chat_place *place, const uint8_t me
     return err;
 }
 
-// is_rekey_due: somebody left, or the epoch is old.
+// is_rekey_due: somebody left, a link is over, or the epoch is old.
 static bool
-is_rekey_due(const struct fc_chat_place *place)
+is_rekey_due(const struct fc_chat *chat, const struct fc_chat_place *place)
 {
     const Fc__E2e__V1__RoomState *state = place->state.state;
+    for (size_t i = 0; i < state->n_links; i++) {
+        if (fc_chat_is_link_spent(chat, place, state->links[i])) {
+            return true;
+        }
+    }
     return state->is_rekey_needed || clock_unix_ms() - state->epoch_started_at_ms > EPOCH_MAX_MS;
 }
 
@@ -255,7 +277,7 @@ prepare_room(struct fc_chat *chat, struct fc_chat_place *place, bool is_stale, s
     if (err == ERR_OK && place->state.state == NULL) {
         err = err_fail(why, ERR_PROTOCOL, "the server has no log of \"%s\"", place->row.name);
     }
-    if (err == ERR_OK && is_rekey_due(place)) {
+    if (err == ERR_OK && is_rekey_due(chat, place)) {
         err = fc_chat_rekey(chat, place, why);
     }
     return err;
@@ -372,7 +394,8 @@ is_for_later(enum err code)
            code == ERR_UNAUTHENTICATED || code == ERR_NO_SPACE || code == ERR_INTERNAL || code == ERR_CANCELLED;
 }
 
-// dispatch sends one message of the outbox and takes it out when it is settled. Errors for which it stays: is_for_later.
+// dispatch sends one message of the outbox and takes it out when it is settled. Errors for which it stays:
+// is_for_later.
 static enum err
 dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sent *out, struct err_detail *why)
 {

@@ -1,8 +1,8 @@
 // What a device that has been let in gets from the rooms of its account.
 //
 // The device itself, when it came in by the recovery key, opens what the log has wrapped for that key. For another
-// device this one adds wraps to each room's log: of the present epoch, and where the ladder does not lead further back, of
-// all that are known here.
+// device this one adds wraps to each room's log: of the present epoch, and where the ladder does not lead further back,
+// of all that are known here.
 #include <stdlib.h>
 #include <string.h>
 

@@ -115,8 +115,9 @@ fc_chat_user_named(struct fc_chat *chat, const char *name, const struct e2e_user
     struct e2e_user user = {0};
     enum err err = fc_identity_user(chat->identity, name, &user, why);
     if (err == ERR_PRECONDITION) {
-        return err_fail(why, ERR_NO_KEY, "%s has no keys yet, so nothing can be encrypted for them: they get some when they "
-                                         "log in the next time",
+        return err_fail(why, ERR_NO_KEY,
+            "%s has no keys yet, so nothing can be encrypted for them: they get some when they "
+            "log in the next time",
             name);
     }
     if (err != ERR_OK) {

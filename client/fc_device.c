@@ -400,8 +400,7 @@ is_meant(const struct e2e_device *device, const char *id_or_name)
 }
 
 static enum err
-find_device(const struct fc_identity *identity, const char *id_or_name, const struct e2e_device **out,
-    struct err_detail *why)
+find_device(const struct fc_identity *identity, const char *id_or_name, struct e2e_device *out, struct err_detail *why)
 {
     const struct e2e_device *found = NULL;
     for (size_t i = 0; i < identity->own.device_count; i++) {
@@ -421,7 +420,7 @@ find_device(const struct fc_identity *identity, const char *id_or_name, const st
     if (found->is_recovery) {
         return err_fail(why, ERR_PRECONDITION, "the recovery key is the way back when all machines are lost: it stays");
     }
-    *out = found;
+    *out = *found;
     return ERR_OK;
 }
 
@@ -432,8 +431,7 @@ fc_device_remove(struct fc_identity *identity, const char *id_or_name, char name
     enum { ATTEMPTS = 5 };
     enum err err = ERR_CONFLICT;
     for (int i = 0; i < ATTEMPTS && err == ERR_CONFLICT; i++) {
-        const struct e2e_device *device = NULL;
-        uint8_t id[E2E_ID_BYTES];
+        struct e2e_device device = {0};
         Fc__E2e__V1__UserChange change = FC__E2E__V1__USER_CHANGE__INIT;
         Fc__E2e__V1__UserChange *changes[] = {&change};
         err = check_can_sign(identity, why);
@@ -441,10 +439,9 @@ fc_device_remove(struct fc_identity *identity, const char *id_or_name, char name
             err = find_device(identity, id_or_name, &device, why);
         }
         if (err == ERR_OK) {
-            memcpy(name_out, device->name, FC_DEVICE_NAME_BYTES);
-            memcpy(id, device->id, sizeof(id));
+            memcpy(name_out, device.name, FC_DEVICE_NAME_BYTES);
             change.kind_case = FC__E2E__V1__USER_CHANGE__KIND_REVOKE_DEVICE;
-            change.revoke_device = lend(id, sizeof(id));
+            change.revoke_device = lend(device.id, sizeof(device.id));
             err = fc_identity_append(identity, changes, 1, identity->keys.identity_private, why);
         }
     }

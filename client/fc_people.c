@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "client/fc_room_priv.h"
+#include "e2e/e2e_message.h"
 
 #include "fc/chat/v1/chat.stub.h"
 
@@ -58,6 +59,37 @@ fc_people_each_block(struct fc_session *session, bool (*fn)(void *context, const
 }
 
 enum err
+fc_people_show_presence(struct fc_session *session, bool is_shown, struct err_detail *why)
+{
+    struct rpc_unary call;
+    Fc__Chat__V1__SetPresenceRequest request = FC__CHAT__V1__SET_PRESENCE_REQUEST__INIT;
+    request.is_shown = is_shown;
+    start_call(session, &call, true);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_set_presence(&call, &request, NULL), why);
+    rpc_unary_deinit(&call);
+    return err;
+}
+
+enum err
+fc_people_each_present(struct fc_session *session, const char *room, bool (*fn)(void *context, const char *user_name),
+    void *context, struct err_detail *why)
+{
+    struct rpc_unary call;
+    const Fc__Chat__V1__GetPresenceResponse *response = NULL;
+    Fc__Chat__V1__GetPresenceRequest request = FC__CHAT__V1__GET_PRESENCE_REQUEST__INIT;
+    request.room = lend_text(room);
+    start_call(session, &call, true);
+    enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_presence(&call, &request, &response), why);
+    for (size_t i = 0; err == ERR_OK && i < response->n_present_user_names; i++) {
+        if (!fn(context, response->present_user_names[i])) {
+            break;
+        }
+    }
+    rpc_unary_deinit(&call);
+    return err;
+}
+
+enum err
 fc_people_report(struct fc_session *session, const struct fc_report *report, struct err_detail *why)
 {
     struct rpc_unary call;
@@ -89,12 +121,58 @@ from_wire(const Fc__Chat__V1__ReportedMessage *wire, struct fc_reported *out, st
         .reason = wire->reason,
         .reported_unix_ms = wire->reported_at_ms,
         .room = wire->room_name,
-        .has_message_key = wire->message_key.len > 0,
     };
     if (wire->message == NULL) {
         return err_fail(why, ERR_PROTOCOL, "the server sent a report without a message");
     }
     return fc_room_message_from_wire(wire->message, wire->room_name, &out->message, why);
+}
+
+// reveal opens an encrypted message with the key that its reporter gave. What does not open stays closed: anybody can
+// report with any key.
+static enum err
+reveal(const Fc__Chat__V1__ReportedMessage *wire, Fc__Chat__V1__Content **content_out)
+{
+    struct e2e_message message = {0};
+    struct bytes content = {0};
+    const ProtobufCBinaryData *sealed = &wire->message->sealed;
+    if (wire->message_key.len != E2E_MESSAGE_KEY_BYTES || sealed->len == 0) {
+        return ERR_OK;
+    }
+    enum err err = e2e_message_parse(bytes_view_of(sealed->data, sealed->len), &message, NULL);
+    if (err == ERR_OK) {
+        err = e2e_message_open_with_key(&message, wire->message_key.data, &content);
+        e2e_message_deinit(&message);
+    }
+    if (err == ERR_OK) {
+        *content_out = fc__chat__v1__content__unpack(NULL, content.size, content.data);
+        if (*content_out != NULL && !text_is_utf8(bytes_view_of_text((*content_out)->text))) {
+            fc__chat__v1__content__free_unpacked(*content_out, NULL);
+            *content_out = NULL;
+        }
+    }
+    bytes_free_secret(&content);
+    return err == ERR_NO_MEMORY ? err : ERR_OK;
+}
+
+static enum err
+tell(const Fc__Chat__V1__ReportedMessage *wire, struct fc_reported *reported,
+    bool (*fn)(void *context, const struct fc_reported *reported), void *context, bool *goes_on_out)
+{
+    Fc__Chat__V1__Content *content = NULL;
+    enum err err = reveal(wire, &content);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (content != NULL) {
+        reported->is_revealed = true;
+        reported->message.text = content->text;
+    }
+    *goes_on_out = fn(context, reported);
+    if (content != NULL) {
+        fc__chat__v1__content__free_unpacked(content, NULL);
+    }
+    return ERR_OK;
 }
 
 // each_in_page calls fn for the reports of one reply. after_id_out becomes the last one's id.
@@ -115,7 +193,10 @@ each_in_page(const Fc__Chat__V1__ListReportsResponse *page,
             return err_fail(why, ERR_PROTOCOL, "the server lists its reports out of order");
         }
         *after_id_out = reported.id;
-        *goes_on_out = fn(context, &reported);
+        err = tell(page->reports[i], &reported, fn, context, goes_on_out);
+        if (err != ERR_OK) {
+            return err;
+        }
     }
     return ERR_OK;
 }

@@ -19,6 +19,14 @@ enum err fc_people_block(struct fc_session *session, const char *user_name, bool
 enum err fc_people_each_block(struct fc_session *session, bool (*fn)(void *context, const char *user_name),
     void *context, struct err_detail *why) ERR_CHECKED;
 
+// fc_people_show_presence says whether others may see that one follows a room; at first they may not.
+enum err fc_people_show_presence(struct fc_session *session, bool is_shown, struct err_detail *why) ERR_CHECKED;
+
+// fc_people_each_present calls fn for those of a room's members who follow it now and let it be known, by name, until
+// it returns false.
+enum err fc_people_each_present(struct fc_session *session, const char *room,
+    bool (*fn)(void *context, const char *user_name), void *context, struct err_detail *why) ERR_CHECKED;
+
 struct fc_report {
     const char *room;
     uint64_t seq;
@@ -42,8 +50,8 @@ struct fc_reported {
     const char *reason;
     int64_t reported_unix_ms;
     const char *room;
-    struct fc_message message; // as it was then
-    bool has_message_key;
+    struct fc_message message; // as it was then; of an encrypted one the text is there if its reporter revealed it
+    bool is_revealed;
 };
 
 // fc_people_each_report calls fn for the reports after after_id, over as many pages as it takes. ERR_DENIED: the

@@ -96,6 +96,9 @@ fc_room_message_from_wire(const Fc__Chat__V1__Message *wire, const char *name, s
         out->file_name = file->name;
         out->file_size_bytes = file->size_bytes;
         out->file_md5 = file->md5.data;
+        out->file_mime_type = file->mime_type;
+        out->file_width_px = file->width_px;
+        out->file_height_px = file->height_px;
     }
     return ERR_OK;
 }

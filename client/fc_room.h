@@ -59,12 +59,15 @@ struct fc_message {
     const uint8_t *file_id; // 16 bytes
     const char *file_name;
     uint64_t file_size_bytes;
-    const uint8_t *file_md5; // 16 bytes
+    const uint8_t *file_md5;    // 16 bytes
+    const char *file_mime_type; // empty: unknown
+    uint32_t file_width_px;     // of a picture; 0: unknown
+    uint32_t file_height_px;
 
     enum fc_message_type type;
-    uint64_t target_seq;   // of an edit, deletion or reaction
-    uint64_t reply_to_seq; // 0: no reply
-    const char *topic;     // empty: none
+    uint64_t target_seq;         // of an edit, deletion or reaction
+    uint64_t reply_to_seq;       // 0: no reply
+    const char *topic;           // empty: none
     const char *const *mentions; // user names
     size_t mention_count;
     const struct fc_reaction *reactions; // from the local store only
@@ -146,8 +149,8 @@ struct fc_room_stream_options {
     uint64_t after_seq;
     // Says for each room after which message to begin, instead of the two above; may be NULL.
     uint64_t (*start_after)(void *context, const struct fc_room *room);
-    // Every message once, in order of seq without gaps within its room, on one thread of the stream. May block: what arrives meanwhile
-    // waits on the server.
+    // Every message once, in order of seq without gaps within its room, on one thread of the stream. May block: what
+    // arrives meanwhile waits on the server.
     fc_message_fn *on_message;
     // May be NULL. On the same thread.
     void (*on_event)(void *context, const struct fc_room_event *event);

@@ -382,8 +382,7 @@ take_event(struct fc_room_stream *stream, struct followed_room *room, const Fc__
     case FC__CHAT__V1__EVENT__KIND_TYPING:
         return tell(stream, room, FC_ROOM_EVENT_TYPING, 0, event->typing->user_name);
     case FC__CHAT__V1__EVENT__KIND_PRESENCE_CHANGED:
-        return tell(stream, room,
-            event->presence_changed->is_present ? FC_ROOM_EVENT_PRESENT : FC_ROOM_EVENT_ABSENT, 0,
+        return tell(stream, room, event->presence_changed->is_present ? FC_ROOM_EVENT_PRESENT : FC_ROOM_EVENT_ABSENT, 0,
             event->presence_changed->user_name);
     case FC__CHAT__V1__EVENT__KIND_READ_MOVED:
         return tell(stream, room, FC_ROOM_EVENT_READ, event->read_moved->read_seq, "");

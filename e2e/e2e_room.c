@@ -211,6 +211,7 @@ e2e_room_needs_rekey(const struct e2e_room *room, const Fc__E2e__V1__RoomEntry *
         case FC__E2E__V1__ROOM_CHANGE__KIND_SET_TOPIC:
         case FC__E2E__V1__ROOM_CHANGE__KIND_SET_ARCHIVED:
         case FC__E2E__V1__ROOM_CHANGE__KIND__NOT_SET:
+        case _FC__E2E__V1__ROOM_CHANGE__KIND__CASE_IS_INT_SIZE:
         default:
             break;
         }
@@ -254,15 +255,21 @@ check_place(const struct e2e_room *room, const uint8_t *room_id, const Fc__E2e__
 }
 
 static enum err
-check_size(const Fc__E2e__V1__RoomEntry *entry, struct err_detail *why)
+check_size(const struct e2e_room *room, const Fc__E2e__V1__RoomEntry *entry, struct err_detail *why)
 {
+    // Those in the room, those who come in, and the author: for each a chain has to be read.
+    size_t heads_max = (room->state == NULL ? 0 : room->state->n_members) + entry->n_changes + 1;
     if (entry->n_changes > E2E_ROOM_CHANGES_MAX) {
         return err_fail(why, ERR_INVALID, "a room entry makes at most %d changes, not %zu", E2E_ROOM_CHANGES_MAX,
             entry->n_changes);
     }
-    if (entry->n_wraps > E2E_ROOM_WRAPS_MAX || entry->n_heads > E2E_ROOM_MEMBERS_MAX + 1) {
-        return err_fail(why, ERR_INVALID, "a room entry has at most %d wraps and %d heads", E2E_ROOM_WRAPS_MAX,
-            E2E_ROOM_MEMBERS_MAX + 1);
+    if (entry->n_wraps > E2E_ROOM_WRAPS_MAX) {
+        return err_fail(why, ERR_INVALID, "a room entry has at most %d wraps, not %zu", E2E_ROOM_WRAPS_MAX,
+            entry->n_wraps);
+    }
+    if (entry->n_heads > heads_max) {
+        return err_fail(why, ERR_INVALID, "the room entry names %zu heads, of more people than there can be",
+            entry->n_heads);
     }
     if (entry->n_changes == 0 && entry->rekey == NULL && entry->n_wraps == 0) {
         return err_fail(why, ERR_INVALID, "the room entry does nothing");
@@ -322,7 +329,7 @@ e2e_room_apply_plain(struct e2e_room *room, const Fc__E2e__V1__RoomEntry *entry,
     }
     enum err err = check_place(room, room->state == NULL ? entry->room_id.data : room->state->room_id.data, entry, why);
     if (err == ERR_OK) {
-        err = check_size(entry, why);
+        err = check_size(room, entry, why);
     }
     if (err == ERR_OK) {
         err = draft_init(&draft, room);
@@ -427,7 +434,7 @@ e2e_room_apply(struct e2e_room *room, const uint8_t room_id[E2E_ID_BYTES], const
     struct e2e_room_draft draft = {.entry = entry, .heads = &heads, .now_unix_ms = now_unix_ms};
     err = check_place(room, room_id, entry, why);
     if (err == ERR_OK) {
-        err = check_size(entry, why);
+        err = check_size(room, entry, why);
     }
     if (err == ERR_OK) {
         err = e2e_room_heads_read(&heads, entry, find_user, context, why);

@@ -9,7 +9,7 @@ enum {
     PREVIOUS_BYTES = E2E_SECRET_BYTES + E2E_SEAL_OVERHEAD_BYTES,
 };
 
-// --- Heads ----------------------------------------------------------------------------------------------------------
+// --- Heads ---------------------------------------------------------------------------------------------------------
 
 static int
 compare_seen(const void *a, const void *b)
@@ -151,7 +151,7 @@ e2e_room_heads_read(struct e2e_room_heads *heads, const Fc__E2e__V1__RoomEntry *
     return ERR_OK;
 }
 
-// --- Who gets keys --------------------------------------------------------------------------------------------------
+// --- Who gets keys -------------------------------------------------------------------------------------------------
 
 // A key that an entry gives, or that it has to or may give.
 struct given {
@@ -270,7 +270,7 @@ list_wraps(const Fc__E2e__V1__RoomEntry *entry, struct given_list *out, struct e
     return err;
 }
 
-// --- Rules ----------------------------------------------------------------------------------------------------------
+// --- Rules ---------------------------------------------------------------------------------------------------------
 
 static enum err
 check_rekey(const struct e2e_room_draft *draft, const struct given_list *wraps, bool has_ladder, struct err_detail *why)
@@ -407,13 +407,25 @@ take_heads(struct e2e_room_draft *draft, struct err_detail *why)
     return err;
 }
 
+static bool
+has_used_up_link(const Fc__E2e__V1__RoomState *state)
+{
+    for (size_t i = 0; i < state->n_links; i++) {
+        if (e2e_room_is_link_used_up(state->links[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum err
 take_rekey(struct e2e_room_draft *draft)
 {
     const Fc__E2e__V1__Rekey *rekey = draft->entry->rekey;
     draft->state->epoch = rekey->epoch;
     draft->state->epoch_started_at_ms = draft->entry->created_at_ms;
-    draft->state->is_rekey_needed = false;
+    // A link that is still there has been given the new key as well.
+    draft->state->is_rekey_needed = has_used_up_link(draft->state);
     return e2e_room_set_bytes(&draft->state->commitment, rekey->commitment.data, rekey->commitment.len);
 }
 

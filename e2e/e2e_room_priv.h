@@ -50,6 +50,26 @@ enum err e2e_room_set_text(char **field, const char *text) ERR_CHECKED;
 // e2e_room_rules_apply makes the entry's changes and checks what has come of them, keys aside.
 enum err e2e_room_rules_apply(struct e2e_room_draft *draft, struct err_detail *why) ERR_CHECKED;
 
+// What the changes have in common. e2e_room_author_role is ROLE_UNSPECIFIED for who is not a member, or only invited.
+Fc__E2e__V1__Role e2e_room_author_role(const struct e2e_room_draft *draft);
+enum err e2e_room_require_role(const struct e2e_room_draft *draft, Fc__E2e__V1__Role role, const char *what,
+    struct err_detail *why) ERR_CHECKED;
+enum err e2e_room_refuse_direct(const struct e2e_room_draft *draft, struct err_detail *why) ERR_CHECKED;
+enum err e2e_room_check_id(ProtobufCBinaryData id, const char *what, struct err_detail *why) ERR_CHECKED;
+
+// e2e_room_let_in makes somebody a member or invited user, who may be invited already. user_name is what the entry
+// calls them; NULL: nothing.
+enum err e2e_room_let_in(struct e2e_room_draft *draft, const uint8_t user_id[E2E_ID_BYTES], const char *user_name,
+    Fc__E2e__V1__Role role, bool is_invited, struct err_detail *why) ERR_CHECKED;
+
+// The changes in e2e_room_links.c.
+enum err e2e_room_apply_add_link(struct e2e_room_draft *draft, const Fc__E2e__V1__InviteLink *link,
+    struct err_detail *why) ERR_CHECKED;
+enum err e2e_room_apply_revoke_link(struct e2e_room_draft *draft, ProtobufCBinaryData link_id,
+    struct err_detail *why) ERR_CHECKED;
+enum err e2e_room_apply_join_by_link(struct e2e_room_draft *draft, const Fc__E2e__V1__JoinByLink *join,
+    struct err_detail *why) ERR_CHECKED;
+
 // e2e_room_heads_read asks for the chains that the entry names, and for the author's device.
 enum err e2e_room_heads_read(struct e2e_room_heads *heads, const Fc__E2e__V1__RoomEntry *entry,
     e2e_find_user_fn *find_user, void *context, struct err_detail *why) ERR_CHECKED;

@@ -19,18 +19,18 @@ is_author(const struct e2e_room_draft *draft, ProtobufCBinaryData user_id)
     return e2e_room_is_id(user_id, draft->entry->user_id.data);
 }
 
-// author_role is ROLE_UNSPECIFIED for who is not a member, or only invited.
-static Fc__E2e__V1__Role
-author_role(const struct e2e_room_draft *draft)
+Fc__E2e__V1__Role
+e2e_room_author_role(const struct e2e_room_draft *draft)
 {
     const room_member *author = e2e_room_find_member(draft->state, draft->entry->user_id.data);
     return author == NULL || author->is_invited ? FC__E2E__V1__ROLE__ROLE_UNSPECIFIED : author->role;
 }
 
-static enum err
-require_role(const struct e2e_room_draft *draft, Fc__E2e__V1__Role role, const char *what, struct err_detail *why)
+enum err
+e2e_room_require_role(const struct e2e_room_draft *draft, Fc__E2e__V1__Role role, const char *what,
+    struct err_detail *why)
 {
-    Fc__E2e__V1__Role has = author_role(draft);
+    Fc__E2e__V1__Role has = e2e_room_author_role(draft);
     if (has == FC__E2E__V1__ROLE__ROLE_UNSPECIFIED) {
         return err_fail(why, ERR_DENIED, "only members may change a room; join it first");
     }
@@ -41,8 +41,8 @@ require_role(const struct e2e_room_draft *draft, Fc__E2e__V1__Role role, const c
     return ERR_OK;
 }
 
-static enum err
-refuse_direct(const struct e2e_room_draft *draft, struct err_detail *why)
+enum err
+e2e_room_refuse_direct(const struct e2e_room_draft *draft, struct err_detail *why)
 {
     return is_direct(draft->state) ? err_fail(why, ERR_INVALID,
                                          "a direct room is of two, and nothing else about who is "
@@ -50,8 +50,8 @@ refuse_direct(const struct e2e_room_draft *draft, struct err_detail *why)
                                    : ERR_OK;
 }
 
-static enum err
-check_id(ProtobufCBinaryData id, const char *what, struct err_detail *why)
+enum err
+e2e_room_check_id(ProtobufCBinaryData id, const char *what, struct err_detail *why)
 {
     return id.len == E2E_ID_BYTES
                ? ERR_OK
@@ -146,11 +146,9 @@ drop_member(room_state *state, const room_member *member)
     memmove(&state->members[at], &state->members[at + 1], (state->n_members - at) * sizeof(room_member *));
 }
 
-// let_in makes somebody a member or invited user, who may be invited already. user_name is what the entry calls them;
-// NULL: nothing.
-static enum err
-let_in(struct e2e_room_draft *draft, const uint8_t user_id[E2E_ID_BYTES], const char *user_name, Fc__E2e__V1__Role role,
-    bool is_invited, struct err_detail *why)
+enum err
+e2e_room_let_in(struct e2e_room_draft *draft, const uint8_t user_id[E2E_ID_BYTES], const char *user_name,
+    Fc__E2e__V1__Role role, bool is_invited, struct err_detail *why)
 {
     room_member *member = e2e_room_find_member(draft->state, user_id);
     bool is_first = !is_invited && count_members(draft->state, FC__E2E__V1__ROLE__MEMBER) == 0;
@@ -208,7 +206,9 @@ apply_create(struct e2e_room_draft *draft, const Fc__E2e__V1__CreateRoom *create
     if (err == ERR_OK) {
         err = e2e_room_set_text(&draft->state->name, create->name);
     }
-    return err == ERR_OK ? let_in(draft, draft->entry->user_id.data, NULL, FC__E2E__V1__ROLE__OWNER, false, why) : err;
+    return err == ERR_OK
+               ? e2e_room_let_in(draft, draft->entry->user_id.data, NULL, FC__E2E__V1__ROLE__OWNER, false, why)
+               : err;
 }
 
 // By oneself: in a public room, and in the first entry of a plain one, which says the author's name.
@@ -231,13 +231,13 @@ add_oneself(struct e2e_room_draft *draft, const Fc__E2e__V1__AddMember *add, str
     if (self != NULL && self->role > role) {
         role = self->role;
     }
-    return let_in(draft, add->user_id.data, add->user_name, role, false, why);
+    return e2e_room_let_in(draft, add->user_id.data, add->user_name, role, false, why);
 }
 
 static enum err
 apply_add_member(struct e2e_room_draft *draft, const Fc__E2e__V1__AddMember *add, struct err_detail *why)
 {
-    enum err err = check_id(add->user_id, "a user", why);
+    enum err err = e2e_room_check_id(add->user_id, "a user", why);
     if (err == ERR_OK) {
         err = check_role(add->role, why);
     }
@@ -247,11 +247,11 @@ apply_add_member(struct e2e_room_draft *draft, const Fc__E2e__V1__AddMember *add
     if (is_author(draft, add->user_id)) {
         return add_oneself(draft, add, why);
     }
-    err = require_role(draft, FC__E2E__V1__ROLE__ADMIN, "add or invite people", why);
+    err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__ADMIN, "add or invite people", why);
     if (err != ERR_OK) {
         return err;
     }
-    if (add->role > author_role(draft)) {
+    if (add->role > e2e_room_author_role(draft)) {
         return err_fail(why, ERR_DENIED, "nobody gives a higher role than their own; ask an owner of the room");
     }
     const room_member *present = e2e_room_find_member(draft->state, add->user_id.data);
@@ -259,7 +259,7 @@ apply_add_member(struct e2e_room_draft *draft, const Fc__E2e__V1__AddMember *add
         return err_fail(why, ERR_INVALID, "%s is %s already", add->user_name,
             present->is_invited ? "invited" : "in the room");
     }
-    return let_in(draft, add->user_id.data, add->user_name, add->role, add->is_invited, why);
+    return e2e_room_let_in(draft, add->user_id.data, add->user_name, add->role, add->is_invited, why);
 }
 
 static enum err
@@ -287,7 +287,7 @@ leave(struct e2e_room_draft *draft, room_member *member, struct err_detail *why)
 static enum err
 apply_remove_member(struct e2e_room_draft *draft, ProtobufCBinaryData user_id, struct err_detail *why)
 {
-    enum err err = check_id(user_id, "a user", why);
+    enum err err = e2e_room_check_id(user_id, "a user", why);
     if (err != ERR_OK) {
         return err;
     }
@@ -296,7 +296,7 @@ apply_remove_member(struct e2e_room_draft *draft, ProtobufCBinaryData user_id, s
         return member == NULL ? err_fail(why, ERR_DENIED, "the author is not in the room, so there is nothing to leave")
                               : leave(draft, member, why);
     }
-    err = require_role(draft, FC__E2E__V1__ROLE__ADMIN, "remove people", why);
+    err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__ADMIN, "remove people", why);
     if (err != ERR_OK) {
         return err;
     }
@@ -304,7 +304,7 @@ apply_remove_member(struct e2e_room_draft *draft, ProtobufCBinaryData user_id, s
         return err_fail(why, ERR_INVALID, "who is to be removed is neither in the room nor invited");
     }
     if (member->role >= FC__E2E__V1__ROLE__ADMIN) {
-        err = require_role(draft, FC__E2E__V1__ROLE__OWNER, "remove admins and owners", why);
+        err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__OWNER, "remove admins and owners", why);
         if (err != ERR_OK) {
             return err;
         }
@@ -316,15 +316,15 @@ apply_remove_member(struct e2e_room_draft *draft, ProtobufCBinaryData user_id, s
 static enum err
 apply_set_role(struct e2e_room_draft *draft, const Fc__E2e__V1__SetRole *change, struct err_detail *why)
 {
-    enum err err = check_id(change->user_id, "a user", why);
+    enum err err = e2e_room_check_id(change->user_id, "a user", why);
     if (err == ERR_OK) {
         err = check_role(change->role, why);
     }
     if (err == ERR_OK) {
-        err = refuse_direct(draft, why);
+        err = e2e_room_refuse_direct(draft, why);
     }
     if (err == ERR_OK) {
-        err = require_role(draft, FC__E2E__V1__ROLE__OWNER, "change roles", why);
+        err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__OWNER, "change roles", why);
     }
     if (err != ERR_OK) {
         return err;
@@ -356,135 +356,9 @@ apply_accept(struct e2e_room_draft *draft, struct err_detail *why)
 }
 
 static enum err
-apply_add_link(struct e2e_room_draft *draft, const Fc__E2e__V1__InviteLink *link, struct err_detail *why)
-{
-    room_state *state = draft->state;
-    enum err err = refuse_direct(draft, why);
-    if (err == ERR_OK) {
-        err = require_role(draft, FC__E2E__V1__ROLE__ADMIN, "make invite links", why);
-    }
-    if (err == ERR_OK) {
-        err = check_id(link->link_id, "an invite link", why);
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (link->sign_key.len != CRYPTO_KEY_BYTES || link->box_key.len != CRYPTO_KEY_BYTES || link->expires_at_ms < 0) {
-        return err_fail(why, ERR_INVALID, "an invite link has two keys of %d bytes and no time before 1970",
-            CRYPTO_KEY_BYTES);
-    }
-    if ((link->role != FC__E2E__V1__ROLE__MEMBER && link->role != FC__E2E__V1__ROLE__ADMIN) ||
-        link->role > author_role(draft)) {
-        return err_fail(why, ERR_INVALID, "an invite link makes members or admins");
-    }
-    if (e2e_room_find_link(state, link->link_id.data) != NULL) {
-        return err_fail(why, ERR_INVALID, "the room has this invite link already");
-    }
-    if (state->n_links == E2E_ROOM_LINKS_MAX) {
-        return err_fail(why, ERR_LIMIT, "the room has %d invite links, which is the most; revoke one first",
-            E2E_ROOM_LINKS_MAX);
-    }
-    Fc__E2e__V1__RoomLink **links = realloc(state->links, (state->n_links + 1) * sizeof(Fc__E2e__V1__RoomLink *));
-    if (links == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    state->links = links;
-    Fc__E2e__V1__RoomLink *added = malloc(sizeof(*added));
-    Fc__E2e__V1__InviteLink *copy = malloc(sizeof(*copy));
-    if (added == NULL || copy == NULL) {
-        free(added);
-        free(copy);
-        return ERR_NO_MEMORY;
-    }
-    fc__e2e__v1__room_link__init(added);
-    fc__e2e__v1__invite_link__init(copy);
-    added->link = copy;
-    state->links[state->n_links++] = added;
-    copy->role = link->role;
-    copy->expires_at_ms = link->expires_at_ms;
-    copy->max_uses = link->max_uses;
-    err = e2e_room_set_bytes(&copy->link_id, link->link_id.data, E2E_ID_BYTES);
-    if (err == ERR_OK) {
-        err = e2e_room_set_bytes(&copy->sign_key, link->sign_key.data, CRYPTO_KEY_BYTES);
-    }
-    return err == ERR_OK ? e2e_room_set_bytes(&copy->box_key, link->box_key.data, CRYPTO_KEY_BYTES) : err;
-}
-
-static bool
-is_used_up(const Fc__E2e__V1__RoomLink *link)
-{
-    return link->link->max_uses != 0 && link->use_count >= link->link->max_uses;
-}
-
-static bool
-is_expired(const Fc__E2e__V1__RoomLink *link, int64_t now_unix_ms)
-{
-    return link->link->expires_at_ms != 0 && now_unix_ms >= link->link->expires_at_ms;
-}
-
-static enum err
-apply_revoke_link(struct e2e_room_draft *draft, ProtobufCBinaryData link_id, struct err_detail *why)
-{
-    room_state *state = draft->state;
-    enum err err = check_id(link_id, "an invite link", why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    const Fc__E2e__V1__RoomLink *link = e2e_room_find_link(state, link_id.data);
-    if (link == NULL) {
-        return err_fail(why, ERR_INVALID, "the room has no such invite link");
-    }
-    // Whoever replays the log does not know what time it was, and goes by what the author said.
-    int64_t now = draft->now_unix_ms != 0 ? draft->now_unix_ms : draft->entry->created_at_ms;
-    bool is_over = is_used_up(link) || is_expired(link, now);
-    err =
-        require_role(draft, is_over ? FC__E2E__V1__ROLE__MEMBER : FC__E2E__V1__ROLE__ADMIN, "revoke invite links", why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    size_t at = 0;
-    while (state->links[at] != link) {
-        at++;
-    }
-    fc__e2e__v1__room_link__free_unpacked(state->links[at], NULL);
-    state->n_links--;
-    memmove(&state->links[at], &state->links[at + 1], (state->n_links - at) * sizeof(Fc__E2e__V1__RoomLink *));
-    return ERR_OK;
-}
-
-static enum err
-apply_join_by_link(struct e2e_room_draft *draft, const Fc__E2e__V1__JoinByLink *join, struct err_detail *why)
-{
-    enum err err = check_id(join->link_id, "an invite link", why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    const room_member *author = e2e_room_find_member(draft->state, draft->entry->user_id.data);
-    if (author != NULL && !author->is_invited) {
-        return err_fail(why, ERR_INVALID, "the author is in the room already");
-    }
-    Fc__E2e__V1__RoomLink *link = e2e_room_find_link(draft->state, join->link_id.data);
-    if (link == NULL) {
-        return err_fail(why, ERR_DENIED, "this invite link has been revoked or never was; ask for a new one");
-    }
-    if (is_used_up(link)) {
-        return err_fail(why, ERR_DENIED, "this invite link has been used as often as it may; ask for a new one");
-    }
-    if (is_expired(link, draft->now_unix_ms)) {
-        return err_fail(why, ERR_DENIED, "this invite link has expired; ask for a new one");
-    }
-    Fc__E2e__V1__Role role = link->link->role;
-    if (author != NULL && author->role > role) {
-        role = author->role;
-    }
-    link->use_count++;
-    return let_in(draft, draft->entry->user_id.data, join->user_name, role, false, why);
-}
-
-static enum err
 apply_set_name(struct e2e_room_draft *draft, const char *name, struct err_detail *why)
 {
-    enum err err = require_role(draft, FC__E2E__V1__ROLE__ADMIN, "rename it", why);
+    enum err err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__ADMIN, "rename it", why);
     if (err == ERR_OK && is_direct(draft->state)) {
         err = err_fail(why, ERR_INVALID, "a direct room has no name of its own");
     }
@@ -497,7 +371,7 @@ apply_set_name(struct e2e_room_draft *draft, const char *name, struct err_detail
 static enum err
 apply_set_topic(struct e2e_room_draft *draft, const char *topic, struct err_detail *why)
 {
-    enum err err = require_role(draft, FC__E2E__V1__ROLE__ADMIN, "set the topic", why);
+    enum err err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__ADMIN, "set the topic", why);
     if (err == ERR_OK && (strlen(topic) > E2E_TOPIC_MAX_BYTES || !text_is_utf8(bytes_view_of_text(topic)))) {
         err = err_fail(why, ERR_INVALID, "a room's topic is at most %d bytes of UTF-8", E2E_TOPIC_MAX_BYTES);
     }
@@ -507,7 +381,7 @@ apply_set_topic(struct e2e_room_draft *draft, const char *topic, struct err_deta
 static enum err
 apply_set_history(struct e2e_room_draft *draft, Fc__E2e__V1__History history, struct err_detail *why)
 {
-    enum err err = require_role(draft, FC__E2E__V1__ROLE__OWNER, "change what new members read", why);
+    enum err err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__OWNER, "change what new members read", why);
     if (err == ERR_OK && history != FC__E2E__V1__HISTORY__HISTORY_ALL &&
         history != FC__E2E__V1__HISTORY__HISTORY_JOINED) {
         err = err_fail(why, ERR_INVALID, "new members read either everything or what is sent after they joined");
@@ -521,7 +395,7 @@ apply_set_history(struct e2e_room_draft *draft, Fc__E2e__V1__History history, st
 static enum err
 apply_set_archived(struct e2e_room_draft *draft, bool is_archived, struct err_detail *why)
 {
-    enum err err = require_role(draft, FC__E2E__V1__ROLE__OWNER, "archive or revive it", why);
+    enum err err = e2e_room_require_role(draft, FC__E2E__V1__ROLE__OWNER, "archive or revive it", why);
     if (err == ERR_OK) {
         draft->state->is_archived = is_archived;
     }
@@ -565,11 +439,11 @@ apply_change(struct e2e_room_draft *draft, const Fc__E2e__V1__RoomChange *change
     case FC__E2E__V1__ROOM_CHANGE__KIND_ACCEPT:
         return apply_accept(draft, why);
     case FC__E2E__V1__ROOM_CHANGE__KIND_ADD_LINK:
-        return apply_add_link(draft, change->add_link, why);
+        return e2e_room_apply_add_link(draft, change->add_link, why);
     case FC__E2E__V1__ROOM_CHANGE__KIND_REVOKE_LINK:
-        return apply_revoke_link(draft, change->revoke_link, why);
+        return e2e_room_apply_revoke_link(draft, change->revoke_link, why);
     case FC__E2E__V1__ROOM_CHANGE__KIND_JOIN_BY_LINK:
-        return apply_join_by_link(draft, change->join_by_link, why);
+        return e2e_room_apply_join_by_link(draft, change->join_by_link, why);
     case FC__E2E__V1__ROOM_CHANGE__KIND_SET_NAME:
         return apply_set_name(draft, change->set_name, why);
     case FC__E2E__V1__ROOM_CHANGE__KIND_SET_TOPIC:
@@ -579,6 +453,7 @@ apply_change(struct e2e_room_draft *draft, const Fc__E2e__V1__RoomChange *change
     case FC__E2E__V1__ROOM_CHANGE__KIND_SET_ARCHIVED:
         return apply_set_archived(draft, change->set_archived, why);
     case FC__E2E__V1__ROOM_CHANGE__KIND__NOT_SET:
+    case _FC__E2E__V1__ROOM_CHANGE__KIND__CASE_IS_INT_SIZE:
     default:
         return err_fail(why, ERR_INVALID, "the room entry has a change of no kind");
     }
@@ -654,7 +529,7 @@ e2e_room_rules_apply(struct e2e_room_draft *draft, struct err_detail *why)
     }
     // Keys are given by those who are in the room when the entry has been applied: who leaves does not know the next.
     if (err == ERR_OK && (entry->n_changes == 0 || entry->rekey != NULL || entry->n_wraps != 0) &&
-        author_role(draft) == FC__E2E__V1__ROLE__ROLE_UNSPECIFIED) {
+        e2e_room_author_role(draft) == FC__E2E__V1__ROLE__ROLE_UNSPECIFIED) {
         err = err_fail(why, ERR_DENIED, "only members give others the room's keys");
     }
     if (err == ERR_OK && is_direct(draft->state)) {

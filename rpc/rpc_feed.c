@@ -206,6 +206,12 @@ send_locked(struct rpc_feed *feed, const uint8_t *topic, struct bytes_view paylo
 }
 
 static void
+flush_locked(struct rpc_feed *feed)
+{
+    feed->locked.is_writing = !rpc_peer_flush_all(feed->locked.peer);
+}
+
+static void
 send_waiting_locked(struct rpc_feed *feed)
 {
     struct topic *topic;
@@ -216,7 +222,7 @@ send_waiting_locked(struct rpc_feed *feed)
         free_topic_locked(feed, topic);
     }
     if (feed->locked.is_writing) {
-        rpc_peer_flush(feed->locked.peer);
+        flush_locked(feed);
     }
 }
 
@@ -410,7 +416,7 @@ rpc_feed_push(struct rpc_feed *feed, const uint8_t topic[RPC_TOPIC_BYTES], struc
     if (!feed->locked.is_closed) {
         if (feed->locked.peer != NULL && !feed->locked.is_writing) {
             send_locked(feed, topic, payload);
-            rpc_peer_flush(feed->locked.peer);
+            flush_locked(feed);
         } else {
             err = wait_locked(feed, topic, payload);
         }

@@ -84,6 +84,13 @@ transport_flush(void *transport)
     sp_pipe_flush(connection->pipe);
 }
 
+static bool
+transport_tell_drained(void *transport)
+{
+    struct connection *connection = transport;
+    return sp_pipe_tell_drained(connection->pipe);
+}
+
 static size_t
 transport_queued_bytes(void *transport)
 {
@@ -115,6 +122,7 @@ transport_close(void *transport, unsigned linger_ms)
 static const struct rpc_transport_ops transport_ops = {
     .queue = transport_queue,
     .flush = transport_flush,
+    .tell_drained = transport_tell_drained,
     .queued_bytes = transport_queued_bytes,
     .progress = transport_progress,
     .set_reading = transport_set_reading,
@@ -152,7 +160,6 @@ take_ticket(struct connection *connection, struct bytes_view ticket)
 {
     connection->kind = CONNECTION_SUBSCRIBED;
     (void)timer_stop(connection->listener->timers, &connection->ticket_deadline);
-    sp_pipe_tell_drained(connection->pipe); // a feed writes its next message when the last has been written
     return rpc_peer_subscribe(connection->peer, ticket);
 }
 

@@ -313,6 +313,19 @@ rpc_peer_flush(struct rpc_peer *peer)
     pthread_mutex_unlock(&peer->mutex);
 }
 
+bool
+rpc_peer_flush_all(struct rpc_peer *peer)
+{
+    bool is_written = false;
+    pthread_mutex_lock(&peer->mutex);
+    if (is_open_locked(peer)) {
+        peer->ops->flush(peer->transport);
+        is_written = peer->ops->tell_drained != NULL && peer->ops->tell_drained(peer->transport);
+    }
+    pthread_mutex_unlock(&peer->mutex);
+    return is_written;
+}
+
 static void
 check_reply_bytes_locked(struct rpc_peer *peer, size_t added)
 {

@@ -22,6 +22,8 @@ struct rpc_transport_ops {
     enum err (*queue)(void *transport, const struct bytes_view *parts, size_t part_count);
     // Starts to write what is queued.
     void (*flush)(void *transport);
+    // Whether everything queued has been written. If not, rpc_peer_drained follows. NULL: it follows every write.
+    bool (*tell_drained)(void *transport);
     size_t (*queued_bytes)(void *transport);
     // Counts signs of life of the other end: a number that is still the same tells of a silence.
     unsigned (*progress)(void *transport);

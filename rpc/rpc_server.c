@@ -66,6 +66,8 @@ rpc_server_release(struct rpc_server *server)
     free(server->metrics);
     pthread_mutex_destroy(&server->load.mutex);
     pthread_mutex_destroy(&server->feeds_mutex);
+    pthread_cond_destroy(&server->rounds.wake);
+    pthread_mutex_destroy(&server->rounds.mutex);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->mutex);
     pthread_cond_destroy(&server->run.wake);
@@ -94,6 +96,9 @@ init_locks(struct rpc_server *server)
     (void)pthread_mutex_init(&server->run.mutex, NULL);
     (void)pthread_mutex_init(&server->mutex, NULL);
     (void)pthread_mutex_init(&server->feeds_mutex, NULL);
+    (void)pthread_mutex_init(&server->rounds.mutex, NULL);
+    (void)pthread_cond_init(&server->rounds.wake, NULL);
+    STAILQ_INIT(&server->rounds.due);
     (void)pthread_mutex_init(&server->load.mutex, NULL);
 }
 
@@ -169,6 +174,9 @@ rpc_server_new(const struct rpc_server_options *options, struct rpc_server **out
     }
     if (err == ERR_OK) {
         err = rpc_workers_start(server);
+    }
+    if (err == ERR_OK) {
+        err = rpc_feed_rounds_start(server);
     }
     if (err == ERR_OK) {
         server->keepalive.on_expiry = on_keepalive;
@@ -402,6 +410,7 @@ rpc_server_free(struct rpc_server **server)
         free(listener);
     }
     rpc_workers_stop(self);
+    rpc_feed_rounds_stop(self);
     timer_queue_free(&self->timers);
     rpc_server_release(self);
 }

@@ -32,6 +32,8 @@ struct rpc_health;
 struct rpc_reflection;
 struct rpc_stats_service;
 LIST_HEAD(rpc_feed_list, rpc_feed);
+struct rpc_feed_group;
+STAILQ_HEAD(rpc_feed_group_list, rpc_feed_group);
 LIST_HEAD(rpc_peer_list, rpc_peer);
 TAILQ_HEAD(rpc_peer_queue, rpc_peer);
 
@@ -96,12 +98,23 @@ enum rpc_pause {
 };
 
 // The peers with waiting calls, and the workers.
+// The groups of feeds whose members have not had all that was pushed, with a reference each.
+struct rpc_feed_rounds {
+    pthread_t thread;
+    bool is_started;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    struct rpc_feed_group_list due; // guarded by mutex
+    bool is_stopping;               // guarded by mutex
+};
+
 struct rpc_run_queue {
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     struct {
         struct rpc_peer_queue peers;
         unsigned idle_workers;
+        bool is_waking; // one of them has been woken and is not back yet
         bool is_stopping;
     } locked;
     pthread_t *workers;
@@ -166,6 +179,8 @@ struct rpc_server {
         uint64_t gone_received_bytes; // of the peers that are not there any more
         uint64_t gone_sent_bytes;
     } locked; // guarded by mutex
+
+    struct rpc_feed_rounds rounds;
 
     pthread_mutex_t feeds_mutex;
     struct {
@@ -256,6 +271,10 @@ bool rpc_peer_send(struct rpc_peer *peer, const struct bytes_view *parts, size_t
 
 void rpc_peer_flush(struct rpc_peer *peer);
 
+// rpc_peer_flush_all is the same and returns whether everything has been written. If not, rpc_peer_drained follows
+// unless the peer closes.
+bool rpc_peer_flush_all(struct rpc_peer *peer);
+
 // rpc_peer_close begins to close the connection.
 void rpc_peer_close(struct rpc_peer *peer, unsigned linger_ms);
 
@@ -275,6 +294,10 @@ enum err rpc_feed_claim(struct rpc_server *server, struct bytes_view ticket, str
 void rpc_feed_written(struct rpc_feed *feed);
 // rpc_feed_lost: the peer that had claimed the feed has gone. Takes the peer's reference.
 void rpc_feed_lost(struct rpc_feed *feed);
+// rpc_feed_rounds_start starts the thread that hands out what is pushed to groups. After rpc_feed_rounds_stop a push
+// reaches only the first few members.
+enum err rpc_feed_rounds_start(struct rpc_server *server) ERR_CHECKED;
+void rpc_feed_rounds_stop(struct rpc_server *server);
 // rpc_feeds_end closes the feeds that nobody has claimed.
 void rpc_feeds_end(struct rpc_server *server);
 

@@ -2,6 +2,7 @@
 //
 // A peer with more calls than its batch goes back to the end of the queue before the batch is run, so that other
 // workers can go on with it, and so that no peer keeps the others waiting for longer than a batch takes.
+#include <sched.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -13,17 +14,25 @@ enum {
     REPLY_KEPT_MAX_BYTES = 64 * 1024, // of a worker's reply buffer; what grew beyond it is given back
 };
 
+// Wakes a worker, unless one is on its way: that one wakes the next if it finds more than it takes.
+static void
+wake_one_and_unlock(struct rpc_run_queue *run)
+{
+    bool must_wake = run->locked.idle_workers > 0 && !run->locked.is_waking && !TAILQ_EMPTY(&run->locked.peers);
+    run->locked.is_waking |= must_wake;
+    pthread_mutex_unlock(&run->mutex);
+    if (must_wake) {
+        pthread_cond_signal(&run->wake);
+    }
+}
+
 void
 rpc_workers_schedule(struct rpc_server *server, struct rpc_peer *peer)
 {
     struct rpc_run_queue *run = &server->run;
     pthread_mutex_lock(&run->mutex);
     TAILQ_INSERT_TAIL(&run->locked.peers, peer, run_link);
-    bool has_idle = run->locked.idle_workers > 0;
-    pthread_mutex_unlock(&run->mutex);
-    if (has_idle) {
-        pthread_cond_signal(&run->wake);
-    }
+    wake_one_and_unlock(run);
 }
 
 // next_peer waits for work. NULL when the worker has to end.
@@ -31,16 +40,24 @@ static struct rpc_peer *
 next_peer(struct rpc_run_queue *run)
 {
     pthread_mutex_lock(&run->mutex);
+    if (TAILQ_EMPTY(&run->locked.peers)) {
+        // Where the processors are busy, those that bring work may run before this thread falls asleep and has to be
+        // woken.
+        pthread_mutex_unlock(&run->mutex);
+        sched_yield();
+        pthread_mutex_lock(&run->mutex);
+    }
     while (TAILQ_EMPTY(&run->locked.peers) && !run->locked.is_stopping) {
         run->locked.idle_workers++;
         pthread_cond_wait(&run->wake, &run->mutex);
         run->locked.idle_workers--;
+        run->locked.is_waking = false;
     }
     struct rpc_peer *peer = TAILQ_FIRST(&run->locked.peers);
     if (peer != NULL) {
         TAILQ_REMOVE(&run->locked.peers, peer, run_link);
     }
-    pthread_mutex_unlock(&run->mutex);
+    wake_one_and_unlock(run);
     return peer;
 }
 

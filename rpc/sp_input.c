@@ -156,12 +156,16 @@ sp_input_prepare(struct sp_input *input)
         needed += (size_t)bytes_load_be64(input->buffer + input->prefix_bytes - SP_LENGTH_BYTES);
     }
     if ((needed > input->capacity || input->was_filled) && input->capacity < SP_INPUT_FULL_BYTES) {
-        uint8_t *grown = realloc(input->buffer, SP_INPUT_FULL_BYTES);
+        size_t capacity = input->capacity * SP_INPUT_STEP;
+        if (capacity < needed || capacity > SP_INPUT_FULL_BYTES) {
+            capacity = SP_INPUT_FULL_BYTES; // what does not fit there is taken as a large message
+        }
+        uint8_t *grown = realloc(input->buffer, capacity);
         if (grown == NULL) {
             return ERR_NO_MEMORY;
         }
         input->buffer = grown;
-        input->capacity = SP_INPUT_FULL_BYTES;
+        input->capacity = capacity;
     }
     return ERR_OK;
 }

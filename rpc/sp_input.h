@@ -16,7 +16,8 @@ enum {
     SP_HEADER_BYTES = 8,             // 00 'S' 'P' 00, protocol, 00 00
     SP_LENGTH_BYTES = 8,             // in front of each message
     SP_IPC_MESSAGE = 0x01,           // what nng puts in front of the length on a Unix socket
-    SP_INPUT_SMALL_BYTES = 4 * 1024, // what an idle connection keeps
+    SP_INPUT_SMALL_BYTES = 1024,     // what an idle connection keeps; most calls fit
+    SP_INPUT_STEP = 8,               // by this factor it grows
     SP_INPUT_FULL_BYTES = 64 * 1024, // a busy one: one read brings hundreds of small calls
 };
 

@@ -75,10 +75,10 @@ struct sp_pipe {
         size_t received_bytes;
         size_t input_capacity; // as in input, or the codec's if that is larger
 
-        bool is_writing; // from the announcement of a send to the completion of its last part
-        bool has_waited; // some of it did not fit the socket's buffer
-        bool tells_drained;
-        bool has_drained; // on_drained is due
+        bool is_writing;    // from the announcement of a send to the completion of its last part
+        bool has_waited;    // some of it did not fit the socket's buffer
+        bool tells_drained; // on_drained has been asked for
+        bool has_drained;   // on_drained is due
         struct sp_output output;
 
         bool is_timer_armed;
@@ -497,6 +497,7 @@ note_sent_locked(struct sp_pipe *pipe, int result, size_t sent)
     bool is_wanted = pipe->locked.has_waited || pipe->locked.tells_drained || !pipe->locked.wants_reading;
     pipe->locked.has_drained = is_wanted && pipe->options.handlers->on_drained != NULL;
     pipe->locked.has_waited = false;
+    pipe->locked.tells_drained = false;
     arm_idle_timer_locked(pipe);
     return false;
 }
@@ -604,12 +605,18 @@ sp_pipe_flush(struct sp_pipe *pipe)
     }
 }
 
-void
+bool
 sp_pipe_tell_drained(struct sp_pipe *pipe)
 {
     lock(pipe);
-    pipe->locked.tells_drained = true;
+    bool is_drained =
+        pipe->locked.state == PIPE_OPEN && !pipe->locked.is_writing && sp_output_size(&pipe->locked.output) == 0;
+    pipe->locked.tells_drained = !is_drained;
+    if (is_drained) {
+        pipe->locked.has_drained = false; // the caller knows it now
+    }
     unlock(pipe);
+    return is_drained;
 }
 
 size_t

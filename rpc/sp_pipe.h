@@ -49,7 +49,7 @@ struct sp_pipe_handlers {
     // All messages of one read have been delivered: the moment to wake somebody, once. May be NULL.
     void (*on_batch_end)(void *owner);
     // Everything queued has been handed to the kernel, after some of it had to wait for the peer to read, or while
-    // reading is off, or after any write once sp_pipe_tell_drained was called. May queue more. May be NULL.
+    // reading is off, or after sp_pipe_tell_drained asked for it. May queue more. May be NULL.
     void (*on_drained)(void *owner);
     // The last call for this pipe, exactly once, whoever closed it. ERR_CLOSED: the peer ended in order or we did;
     // ERR_TIMEOUT: no handshake in time; ERR_PROTOCOL; ERR_TOO_BIG; ERR_NO_MEMORY; ERR_IO; what on_peer said; or what
@@ -84,8 +84,9 @@ enum err sp_pipe_queue(struct sp_pipe *pipe, const struct bytes_view *parts, siz
 // sp_pipe_flush starts writing what is queued, unless a write is under way, which then goes on with it.
 void sp_pipe_flush(struct sp_pipe *pipe);
 
-// sp_pipe_tell_drained has on_drained called after every write, also those that the kernel took at once.
-void sp_pipe_tell_drained(struct sp_pipe *pipe);
+// sp_pipe_tell_drained returns whether everything queued has been handed to the kernel. If not, on_drained follows when
+// it has, unless the pipe closes.
+bool sp_pipe_tell_drained(struct sp_pipe *pipe);
 
 // sp_pipe_queued_bytes is what is queued or being written.
 size_t sp_pipe_queued_bytes(struct sp_pipe *pipe);

@@ -262,10 +262,12 @@ chat_core_list_rooms(struct store_tx *tx, const struct chat_list_query *query, s
 {
     struct store_rows *result = NULL;
     size_t count = 0;
-    enum err err = store_query(tx,
-        "SELECT " ROOM_COLUMNS " FROM " ROOM_TABLES
-        " WHERE r.name > $2 AND (m.user_id IS NOT NULL OR (r.kind = 2 AND $3 = 0)) ORDER BY r.name LIMIT $4",
-        STORE_ARGS(chat_rows_id(query->user_id), store_text(query->after_name), store_int(query->is_mine_only ? 1 : 0),
+    static const char all[] = "SELECT " ROOM_COLUMNS " FROM " ROOM_TABLES
+                              " WHERE r.name > $2 AND (m.user_id IS NOT NULL OR r.kind = 2) ORDER BY r.name LIMIT $3";
+    static const char mine[] = "SELECT " ROOM_COLUMNS " FROM chat_members m JOIN chat_rooms r ON r.room_id = m.room_id"
+                               " WHERE m.user_id = $1 AND r.name > $2 ORDER BY r.name LIMIT $3";
+    enum err err = store_query(tx, query->is_mine_only ? mine : all,
+        STORE_ARGS(chat_rows_id(query->user_id), store_text(query->after_name),
             store_int((int64_t)query->max_rooms + 1)),
         &result);
     while (err == ERR_OK) {

@@ -220,8 +220,7 @@ store_links(const struct chat_draft *draft, const struct chat_change *change, st
     return err;
 }
 
-// --- The room itself
-// --------------------------------------------------------------------------------------------------
+// --- The room itself -----------------------------------------------------------------------------------------------
 
 // What the room is called in its column, which is unique: a direct room by its id.
 static void
@@ -340,8 +339,7 @@ chat_draft_store(const struct chat_draft *draft, const struct chat_change *chang
     return err;
 }
 
-// --- Devices that end
-// -------------------------------------------------------------------------------------------------
+// --- Devices that end ----------------------------------------------------------------------------------------------
 
 // The ids of the user's encrypted rooms that know of no rekey yet, one after the other.
 static enum err

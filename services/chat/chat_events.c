@@ -26,27 +26,36 @@ is_user(const struct chat_subscription *subscription, const uint8_t *user_id)
     return memcmp(subscription->user_id, user_id, CHAT_ID_BYTES) == 0;
 }
 
+static void
+warn_dropped(void)
+{
+    log_warn("CHAT-EVENT-DROPPED", NULL, "out of memory: an event was not published; its receivers fetch it later");
+}
+
 bool
 chat_events_encode_locked(struct chat_fanout *fanout, Fc__Chat__V1__Event *event)
 {
     bytes_clear(&fanout->locked.scratch);
     if (chat_wire_append_event(&fanout->locked.scratch, event) != ERR_OK) {
-        log_warn("CHAT-EVENT-DROPPED", NULL, "out of memory: an event was not published; its receivers fetch it later");
+        warn_dropped();
         return false;
     }
     return true;
 }
 
+static void
+push_scratch_locked(struct chat_fanout *fanout, struct watched_room *room)
+{
+    if (rpc_feed_group_push(room->group, bytes_as_view(&fanout->locked.scratch)) != ERR_OK) {
+        warn_dropped();
+    }
+}
+
 void
 chat_events_push_locked(struct chat_fanout *fanout, struct watched_room *room, Fc__Chat__V1__Event *event)
 {
-    if (!chat_events_encode_locked(fanout, event)) {
-        return;
-    }
-    struct watch *watch;
-    LIST_FOREACH(watch, &room->watches, in_room)
-    {
-        rpc_feed_push(watch->subscription->feed, room->room_id, bytes_as_view(&fanout->locked.scratch));
+    if (chat_events_encode_locked(fanout, event)) {
+        push_scratch_locked(fanout, room);
     }
 }
 
@@ -82,13 +91,17 @@ push_with_heads_locked(struct chat_fanout *fanout, struct watched_room *room, Fc
         chat_wire_append_event(&fanout->locked.scratch, &heads) != ERR_OK) {
         return;
     }
+    if (to.except_id == NULL && to.only_id == NULL) {
+        push_scratch_locked(fanout, room);
+        return;
+    }
     struct watch *watch;
     LIST_FOREACH(watch, &room->watches, in_room)
     {
         const struct chat_subscription *subscription = watch->subscription;
         if ((to.except_id == NULL || !is_user(subscription, to.except_id)) &&
             (to.only_id == NULL || is_user(subscription, to.only_id))) {
-            rpc_feed_push(subscription->feed, room->room_id, bytes_as_view(&fanout->locked.scratch));
+            rpc_feed_group_push_one(&watch->member, bytes_as_view(&fanout->locked.scratch));
         }
     }
 }

@@ -45,8 +45,13 @@ find_or_add_room_locked(struct chat_fanout *fanout, const struct chat_room *from
     room->head_seq = from->head_seq;
     room->log_seq = from->log_seq;
     LIST_INIT(&room->watches);
+    if (rpc_feed_group_new(fanout->server, room->room_id, &room->group) != ERR_OK) {
+        free(room);
+        return NULL;
+    }
     HASH_ADD(hh, fanout->locked.rooms, room_id, sizeof(room->room_id), room);
     if (room->hh.tbl == NULL) {
+        rpc_feed_group_free(&room->group);
         free(room);
         return NULL;
     }
@@ -62,9 +67,11 @@ remove_watch_locked(struct chat_fanout *fanout, struct watch *watch)
     }
     watch->room = NULL;
     LIST_REMOVE(watch, in_room);
+    rpc_feed_group_remove(&watch->member);
     if (LIST_EMPTY(&room->watches)) {
         // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the table has this room, so it is there.
         HASH_DEL(fanout->locked.rooms, room);
+        rpc_feed_group_free(&room->group);
         free(room);
     } else if (watch->subscription->is_shown && !fanout->locked.is_stopping) {
         chat_events_presence_locked(fanout, room, watch->subscription, false);
@@ -97,6 +104,7 @@ add_watches_locked(struct chat_subscription *subscription, const struct chat_roo
         watch->room = room;
         watch->subscription = subscription;
         LIST_INSERT_HEAD(&room->watches, watch, in_room);
+        rpc_feed_group_add(room->group, &watch->member, subscription->feed);
     }
     return ERR_OK;
 }

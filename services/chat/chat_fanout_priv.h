@@ -11,7 +11,7 @@
 #include <uthash.h>
 
 #include "base/timer.h"
-#include "rpc/rpc_feed.h"
+#include "rpc/rpc_feed_group.h"
 #include "services/chat/chat_fanout.h"
 #include "services/chat/chat_wire.h"
 
@@ -26,7 +26,8 @@ struct typist {
 
 struct watch {
     LIST_ENTRY(watch) in_room;
-    struct watched_room *room; // NULL: ended
+    struct rpc_feed_member member; // of the room's group
+    struct watched_room *room;     // NULL: ended
     struct chat_subscription *subscription;
 };
 
@@ -36,6 +37,7 @@ struct watched_room {
     uint64_t log_seq;
     struct typist typists[CHAT_TYPISTS_MAX]; // who have written in the last second
     LIST_HEAD(, watch) watches;
+    struct rpc_feed_group *group;
     UT_hash_handle hh;
 };
 

@@ -29,8 +29,13 @@ fill_unread(struct store_tx *tx, const struct chat_user *user, struct chat_room 
     return err;
 }
 
-// --- ListRooms
-// --------------------------------------------------------------------------------------------------------
+static bool
+is_usable(const Fc__E2e__V1__RoomLink *link)
+{
+    return !e2e_room_is_link_used_up(link) && !e2e_room_is_link_expired(link, clock_unix_ms());
+}
+
+// --- ListRooms -----------------------------------------------------------------------------------------------------
 
 struct rooms_read {
     struct chat_user user;
@@ -92,8 +97,7 @@ chat_lists_list_rooms(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__L
     free(read.rooms);
 }
 
-// --- GetRoom
-// ----------------------------------------------------------------------------------------------------------
+// --- GetRoom -------------------------------------------------------------------------------------------------------
 
 struct room_read {
     struct chat_user user;
@@ -163,14 +167,6 @@ read_room(struct store_tx *tx, void *context)
     return err;
 }
 
-static bool
-is_usable(const Fc__E2e__V1__RoomLink *link)
-{
-    bool is_used_up = link->link->max_uses != 0 && link->use_count >= link->link->max_uses;
-    bool is_expired = link->link->expires_at_ms != 0 && clock_unix_ms() >= link->link->expires_at_ms;
-    return !is_used_up && !is_expired;
-}
-
 void
 chat_lists_get_room(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__GetRoomRequest *request,
     Fc__Chat__V1__GetRoomResponse_Closure reply, void *closure_data)
@@ -202,8 +198,29 @@ chat_lists_get_room(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__Get
     arena_deinit(&read.arena);
 }
 
-// --- GetLog and GetLink
-// -----------------------------------------------------------------------------------------------
+// --- GetLog and GetLink --------------------------------------------------------------------------------------------
+
+// find_link_room finds the room that a link leads into, as long as it does.
+static enum err
+find_link_room(struct store_tx *tx, struct bytes_view link_id, const uint8_t user_id[CHAT_ID_BYTES],
+    struct chat_room *out, struct bytes *info_out, struct err_detail *why)
+{
+    uint8_t room_id[CHAT_ID_BYTES];
+    struct e2e_room state = {0};
+    enum err err = chat_log_find_link(tx, link_id, room_id, info_out, why);
+    if (err == ERR_OK) {
+        err = chat_log_read_state(tx, room_id, &state);
+    }
+    if (err == ERR_OK) {
+        const Fc__E2e__V1__RoomLink *link = e2e_room_link(&state, link_id.data);
+        err = link == NULL ? ERR_CORRUPT : ERR_OK;
+        if (link != NULL && !is_usable(link)) {
+            err = err_fail(why, ERR_DENIED, "this invite link has expired or is used up; ask for a new one");
+        }
+    }
+    e2e_room_deinit(&state);
+    return err == ERR_OK ? chat_core_get_room(tx, room_id, user_id, out) : err;
+}
 
 struct log_read {
     const uint8_t *user_id;
@@ -220,10 +237,8 @@ find_log(struct store_tx *tx, struct log_read *read)
 {
     const Fc__Chat__V1__GetLogRequest *request = read->request;
     if (request->link_id.len != 0) {
-        uint8_t room_id[CHAT_ID_BYTES];
-        enum err err = chat_log_find_link(tx, bytes_view_of(request->link_id.data, request->link_id.len), room_id, NULL,
-            &read->why);
-        return err == ERR_OK ? chat_core_get_room(tx, room_id, read->user_id, &read->room) : err;
+        return find_link_room(tx, bytes_view_of(request->link_id.data, request->link_id.len), read->user_id,
+            &read->room, NULL, &read->why);
     }
     enum err err = chat_core_find_room(tx, request->room, read->user_id, &read->room, &read->why);
     if (err == ERR_OK && !read->room.is_member && !read->room.is_invited) {
@@ -276,10 +291,8 @@ static enum err
 read_link(struct store_tx *tx, void *context)
 {
     struct link_read *read = context;
-    uint8_t room_id[CHAT_ID_BYTES];
     bytes_clear(&read->info);
-    enum err err = chat_log_find_link(tx, read->link_id, room_id, &read->info, &read->why);
-    return err == ERR_OK ? chat_core_get_room(tx, room_id, read->user_id, &read->room) : err;
+    return find_link_room(tx, read->link_id, read->user_id, &read->room, &read->info, &read->why);
 }
 
 void
@@ -305,8 +318,7 @@ chat_lists_get_link(Fc__Chat__V1__Chat_Service *service, const Fc__Chat__V1__Get
     bytes_free(&read.info);
 }
 
-// --- ListBlocks
-// -------------------------------------------------------------------------------------------------------
+// --- ListBlocks ----------------------------------------------------------------------------------------------------
 
 struct blocks_read {
     const uint8_t *user_id;

@@ -254,8 +254,7 @@ chat_draft_deinit(struct chat_draft *draft)
     e2e_room_deinit(&draft->after);
 }
 
-// --- Reading
-// ----------------------------------------------------------------------------------------------------------
+// --- Reading -------------------------------------------------------------------------------------------------------
 
 static enum err
 copy_blob(struct store_rows *rows, int column, struct arena *arena, ProtobufCBinaryData *out)

@@ -157,8 +157,10 @@ check_epoch(const struct chat_outgoing *outgoing, const struct chat_room *room, 
     }
     out->is_epoch_stale = true;
     return err_fail(why, ERR_CONFLICT,
-        gate->is_rekey_needed ? "the keys of \"%s\" have to be changed first, since somebody left it or lost a device"
-                              : "the keys of \"%s\" have been changed meanwhile; seal the message with the new ones",
+        gate->is_rekey_needed
+            ? "the keys of \"%s\" have to be changed first, since somebody left it or lost a device, or a link to it "
+              "is used up"
+            : "the keys of \"%s\" have been changed meanwhile; seal the message with the new ones",
         room->name);
 }
 
@@ -437,7 +439,7 @@ check_about(struct store_tx *tx, const struct chat_outgoing *outgoing, const str
     if (target_seq == 0) {
         return ERR_OK;
     }
-    struct target target;
+    struct target target = {0};
     enum err err = find_target(tx, outgoing, room, target_seq, &target, why);
     if (err == ERR_OK) {
         err = check_target(outgoing, &target, room->role, why);

@@ -73,8 +73,7 @@ finish_plain(const struct chat_change *change, struct chat_draft *draft, const s
     return err == ERR_OK ? chat_once_keep(change, what, out->room.id) : err;
 }
 
-// --- CreateRoom
-// -------------------------------------------------------------------------------------------------------
+// --- CreateRoom ----------------------------------------------------------------------------------------------------
 
 static enum err
 add_named(const struct chat_change *change, struct chat_plain *plain, const char *name, Fc__E2e__V1__Role role,
@@ -187,8 +186,7 @@ chat_rooms_create(const struct chat_change *change, const Fc__Chat__V1__CreateRo
     return create_signed(change, request->entry, out);
 }
 
-// --- Join
-// -------------------------------------------------------------------------------------------------------------
+// --- Join ----------------------------------------------------------------------------------------------------------
 
 // The room that is to be joined: by its name, or by what a link leads to.
 static enum err
@@ -301,8 +299,7 @@ chat_rooms_join(const struct chat_change *change, const Fc__Chat__V1__JoinReques
     return room.is_plain ? join_plain(change, request, &room, out) : join_signed(change, &room, request->entry, out);
 }
 
-// --- Leave
-// ------------------------------------------------------------------------------------------------------------
+// --- Leave ---------------------------------------------------------------------------------------------------------
 
 static enum err
 leave_plain(const struct chat_change *change, const struct chat_room *room, struct chat_outcome *out)
@@ -356,8 +353,7 @@ chat_rooms_leave(const struct chat_change *change, const Fc__Chat__V1__LeaveRequ
     return room.is_plain ? leave_plain(change, &room, out) : leave_signed(change, &room, request->entry, out);
 }
 
-// --- Amend
-// ------------------------------------------------------------------------------------------------------------
+// --- Amend ---------------------------------------------------------------------------------------------------------
 
 // find_in_room finds somebody by name among those in the room, who may have no account any more.
 static enum err

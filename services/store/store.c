@@ -24,6 +24,8 @@ enum {
     READERS_MAX = 4,
     // Bounds how long the first job of a batch waits for the last.
     BATCH_JOBS_MAX = 512,
+    // After a job that failed, so many transactions have a savepoint for each job, since more may fail.
+    CAREFUL_BATCHES = 64,
 };
 
 static const char file_name[] = "fc.db";
@@ -34,7 +36,9 @@ struct store {
     pthread_t writer_thread;
     bool is_writer_started;
 
-    struct store_tx *writer; // only on the writer thread once that runs
+    // Only on the writer thread once that runs.
+    struct store_tx *writer;
+    unsigned careful_batches; // left
 
     pthread_mutex_t mutex;
     pthread_cond_t writer_wake;
@@ -102,6 +106,30 @@ run_together(struct store_tx *tx, struct store_job **batch, struct store_job **l
     return true;
 }
 
+// Runs the jobs of a batch in one transaction without savepoints, which cost more than the smallest jobs. Returns
+// false, with nothing done, when one of several has failed: then each has to be run apart.
+static bool
+run_freely(struct store_tx *tx, struct store_job *batch)
+{
+    enum err err = store_tx_begin(tx);
+    for (struct store_job *job = batch; err == ERR_OK && job != NULL; job = job->next) {
+        err = job->run(tx, job);
+        if (err != ERR_OK || !store_tx_is_open(tx)) {
+            store_tx_rollback(tx);
+            if (err == ERR_OK || batch->next != NULL) {
+                return false;
+            }
+        }
+    }
+    if (err == ERR_OK) {
+        err = store_tx_commit(tx);
+    }
+    for (struct store_job *job = batch; job != NULL; job = job->next) {
+        job->result = err;
+    }
+    return true;
+}
+
 static void
 tell(struct store_job *job)
 {
@@ -113,9 +141,18 @@ tell(struct store_job *job)
 }
 
 static void
-run_batch(struct store_tx *tx, struct store_job *batch)
+run_batch(struct store *store, struct store_job *batch)
 {
+    struct store_tx *tx = store->writer;
     struct store_job *lost = NULL;
+    if (store->careful_batches > 0 && batch->next != NULL) {
+        store->careful_batches--;
+    } else if (run_freely(tx, batch)) {
+        tell(batch);
+        return;
+    } else {
+        store->careful_batches = CAREFUL_BATCHES;
+    }
     while (!run_together(tx, &batch, &lost)) {
         if (lost->result == ERR_OK) {
             lost->result = ERR_INTERNAL; // its own SQL has ended the transaction
@@ -155,7 +192,7 @@ run_writer(void *context)
         if (store->locked.first_job != NULL) {
             struct store_job *batch = take_batch_locked(store);
             pthread_mutex_unlock(&store->mutex);
-            run_batch(store->writer, batch);
+            run_batch(store, batch);
             pthread_mutex_lock(&store->mutex);
         } else if (store->locked.is_closing) {
             break;

@@ -76,7 +76,8 @@ class Talking(ChatTestCase):
         bob.enter("/reply 2 no")
         alice.shows(f"> #2 {self.alice_name}: are we their yet")
         alice.enter("/edit 2 are we there yet")
-        bob.shows("are we there yet (edited)")
+        bob.shows(f"#2 {self.alice_name}: are we there yet (edited)")
+        bob.shows(f"> #2 {self.alice_name}: are we there yet (edited)")
         bob.enter("/react 2 +1")
         for screen in (alice, bob):
             screen.shows(f"[+1 {self.bob_name}]")
@@ -124,6 +125,33 @@ class Talking(ChatTestCase):
         bob.shows("psst")
         bob.enter("what?")
         alice.shows("what?")
+
+    def test_encrypted_rooms(self):
+        den = "den" + self.room
+        alice, bob = self.open(self.alice, self.room), self.enterContext(self.chat(self.bob))
+        bob.shows(": connected")
+        alice.enter(f"/create {den}")
+        alice.wait_until(lambda screen: screen.rows[0][25:] == den, "the new room")
+        alice.enter(f"/invite {self.bob_name}")
+        alice.shows("invited")
+        bob.shows("invited", seconds=40)
+        bob.enter(f"/join {den}")
+        bob.wait_until(lambda screen: screen.rows[0][25:] == den, "the room")
+        alice.enter("behind the sofa")
+        bob.shows(f"{self.alice_name}: behind the sofa", seconds=40)
+        bob.enter(f"@{self.alice_name} got it")
+        alice.shows("got it")
+        self.bob.write("map.bin", b"here")
+        bob.enter("/file map.bin")
+        alice.shows("[file map.bin, 4 B]", seconds=40)
+        alice.enter("/get map.bin")
+        alice.shows("map.bin is in the current folder", seconds=40)
+        self.assertEqual(self.alice.read("map.bin"), b"here")
+        alice.enter("/search sofa")
+        alice.shows(f"  {den} #1 {self.alice_name}: behind the sofa")
+        alice.enter(f"/verify {self.bob_name}")
+        number = self.bob.run("verify", self.alice_name).text.split("\n")[0]
+        alice.shows(number)
 
     def test_files(self):
         self.bob_joins(self.room)
@@ -198,6 +226,7 @@ class FindingTheWay(ChatTestCase):
         alice.shows("m300.")
         self.assertNotIn("m100.", alice.text)
         alice.type(PAGE_UP)
+        alice.shows("(older messages")
         alice.shows_no("m300.")
         self.alice.run("send", self.room, "m301.")
         for _ in range(40):  # past the 200 that it began with, to the first one
@@ -207,6 +236,7 @@ class FindingTheWay(ChatTestCase):
         alice.shows_no(": m1.")
         alice.type(b"\x1b")  # to the end
         alice.shows("m301.")
+        alice.shows_no("(older messages")
 
     def test_history_of_what_was_typed(self):
         alice = self.open(self.alice, self.room)
@@ -288,6 +318,21 @@ class OnTheTerminal(ChatTestCase):
                 self.assertEqual(alice.wait(), code)
                 self.assert_given_back(alice)
 
+    def test_it_can_be_stopped_for_a_while(self):
+        script = '"$FC" chat "$0"; echo it has stopped; read -r; fg'
+        with FullScreen(["bash", "--norc", "--noprofile", "-ic", script, self.room], env=self.alice.env,
+                        cwd=self.alice.cwd) as alice:
+            alice.shows(": connected")
+            alice.type(b"\x1a")  # Ctrl-Z
+            alice.shows("it has stopped")
+            self.assertTrue(alice.echoes())
+            alice.type(b"\n")
+            alice.shows(": connected")
+            alice.enter("and on")
+            alice.shows(f"{self.alice_name}: and on")
+            alice.type(b"\x03")
+            self.assertEqual(alice.wait(), DONE)
+
     def test_without_a_terminal(self):
         self.assert_fails(self.alice.try_run("chat"), USAGE, "terminal")
         with self.chat(self.alice, streams=("stdin", "stderr"), stdout=-1) as screen:
@@ -339,10 +384,13 @@ class WithoutServer(ChatTestCase):
                 alice.shows(f"{self.alice_name}: for later")
                 alice.shows("it will be sent when the server is back", seconds=60)
                 self.leave(alice)
+            with self.chat(self.alice, self.room) as alice:
+                alice.shows("1 to be sent")
         finally:
             self.fcd.start()
         with self.chat(self.alice, self.room) as alice:
             alice.shows(f"#2 {self.alice_name}: for later", seconds=40)
+            alice.shows_no("to be sent")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@ import unittest
 
 from fcd_process import Fc
 
-COMMANDS = {"signup", "login", "logout", "whoami", "passwd", "session", "device", "recover", "verify", "room", "join", "leave", "send", "history", "upload", "download", "ls",
-            "stat", "health", "call", "describe", "shellenv", "completion", "help"}
+COMMANDS = {"audit", "block", "blocks", "call", "chat", "completion", "delete", "describe", "device", "dm", "download", "edit",
+            "health", "help", "history", "invite", "join", "leave", "login", "logout", "ls", "outbox", "passwd", "presence", "react",
+            "read", "recover", "report", "reports", "room", "search", "send", "session", "shellenv", "signup", "stat",
+            "unblock", "unread", "upload", "verify", "who", "whoami"}
+ROOM_COMMANDS = {"create", "list", "show", "amend", "transfer", "fingerprint"}
+ALWAYS = {"--server", "--trust", "--tls-ca", "--tls-cert", "--tls-key", "--json", "--help"}
 # Presses Tab: $1 is the line, whose words follow.
 PRESS = r'''
 source <("$FC" completion bash)
@@ -35,8 +39,10 @@ class Bash(unittest.TestCase):
     def test_commands(self):
         self.assertEqual(self.complete("fc", ""), COMMANDS)
         self.assertEqual(self.complete("fc", "lo"), {"login", "logout"})
-        self.assertEqual(self.complete("fc", "--server", "tcp://h:1", "who"), {"whoami"})
-        self.assertEqual(self.complete("fc", "room", ""), {"create", "list"})
+        self.assertEqual(self.complete("fc", "--server", "tcp://h:1", "who"), {"who", "whoami"})
+        self.assertEqual(self.complete("fc", "room", ""), ROOM_COMMANDS)
+        self.assertEqual(self.complete("fc", "invite", ""), {"ls", "revoke"})
+        self.assertEqual(self.complete("fc", "help", "outbox", ""), {"flush"})
         self.assertEqual(self.complete("fc", "--json", "room", "c"), {"create"})
         self.assertEqual(self.complete("fc", "device", ""), {"ls", "offer", "add", "remove"})
         self.assertEqual(self.complete("fc", "help", "session", ""), {"ls", "revoke"})
@@ -46,7 +52,11 @@ class Bash(unittest.TestCase):
 
     def test_options(self):
         self.assertEqual(self.complete("fc", "join", "room", "--"),
-                         {"--server", "--trust", "--tls-ca", "--tls-cert", "--tls-key", "--json", "--help", "--since", "--count"})
+                         ALWAYS | {"--since", "--count", "--number", "--no-follow", "--exec", "--own"})
+        self.assertEqual(self.complete("fc", "invite", "--"), ALWAYS | {"--link", "--uses", "--expires", "--role"})
+        self.assertEqual(self.complete("fc", "invite", "room", "--"), ALWAYS | {"--link", "--uses", "--expires", "--role"})
+        self.assertEqual(self.complete("fc", "invite", "ls", "--"), ALWAYS)
+        self.assertEqual(self.complete("fc", "outbox", "flush", "--"), ALWAYS)
         self.assertEqual(self.complete("fc", "room", "create", "--pl"), {"--plain"})
         self.assertEqual(self.complete("fc", "--v"), {"--version"})
         self.assertEqual(self.complete("fc", "join", "--since", ""), set())
@@ -107,7 +117,7 @@ class Shells(unittest.TestCase):
         result = self.shell("fish", "fc-cli completion fish | source; complete -C 'fc-cli lo'", "--no-config")
         self.assertEqual({line.split("\t")[0] for line in result.stdout.splitlines()}, {"login", "logout"}, result.stderr)
         result = self.shell("fish", "fc-cli completion fish | source; complete -C 'fc room '", "--no-config")
-        self.assertEqual({line.split("\t")[0] for line in result.stdout.splitlines()}, {"create", "list"}, result.stderr)
+        self.assertEqual({line.split("\t")[0] for line in result.stdout.splitlines()}, ROOM_COMMANDS, result.stderr)
 
 
 if __name__ == "__main__":

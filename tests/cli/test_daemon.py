@@ -240,6 +240,8 @@ class RefusalTest(DaemonTest):
     def test_usage_errors(self):
         for arguments in (["--nonsense"], ["-x"], ["extra"], ["--data"], ["--data", ""], ["--signup", "maybe"], ["--metrics", "all"],
                           ["--max-users", "-1"], ["--max-users", "many"], ["--max-users", ""],
+                          ["--max-rooms-per-user", "0"], ["--max-rooms-per-user", "few"], ["--max-members", "10001"],
+                          ["--max-members", ""],
                           ["--token-ttl", "0"], ["--token-ttl", "-1"], ["--token-ttl", "5m"], ["--token-ttl", ""],
                           ["--token-ttl", "99999999999999999999"], ["--log-level", "loud"], ["--help=yes"],
                           ["--tls-cert", "file"], ["--tls-key", "file"],

@@ -8,7 +8,8 @@ import stat
 import unittest
 
 from fcd_process import (CONFLICT, DONE, FAILED, INTEGRITY, LIMITED, NOT_FOUND, NOT_LOGGED_IN, USAGE, FcTestCase,
-                         limit, running)
+                         limit, running, wait_until)
+from terminal import Terminal
 
 PASSWORD = "a long password"
 
@@ -353,6 +354,57 @@ class Logins(KeysTestCase):
         self.assert_fails(here.try_run("session", "revoke", other), NOT_FOUND)
         for bad in ("", "abc", "xyzw", "../x"):
             self.assert_fails(here.try_run("session", "revoke", bad), USAGE)
+
+
+class OnTerminal(KeysTestCase):
+    def terminal(self, fc, *arguments):
+        return Terminal([os.environ["FC"], *arguments], env=fc.env, cwd=fc.cwd)
+
+    def answer(self, terminal, prompt, text):
+        terminal.wait_for(prompt)
+        wait_until(lambda: not terminal.echoes(), "echo to be off")
+        terminal.type(text)
+
+    def test_the_recovery_key_is_typed_unseen(self):
+        _, key = self.sign_up("writer", "--recovery", "offline")
+        fc, _ = self.log_in("writer")
+        with self.terminal(fc, "recover") as terminal:
+            self.answer(terminal, b"Recovery key: ", key.encode() + b"\n")
+            shown = terminal.wait_for(b"has your keys now")
+            self.assertNotIn(key.encode(), shown)
+            self.assertEqual(terminal.wait(), DONE)
+        self.assertTrue(self.this_device(fc))
+
+    def test_passwd_asks_for_the_old_one_and_twice_for_the_new_one(self):
+        fc, _ = self.sign_up("asked")
+        with self.terminal(fc, "passwd") as terminal:
+            self.answer(terminal, b"Old password: ", PASSWORD.encode() + b"\n")
+            self.answer(terminal, b"New password: ", b"another\n")
+            self.answer(terminal, b"again: ", b"another one\n")
+            terminal.wait_for(b"differ")
+            self.assertEqual(terminal.wait(), USAGE)
+        with self.terminal(fc, "passwd") as terminal:
+            self.answer(terminal, b"Old password: ", PASSWORD.encode() + b"\n")
+            self.answer(terminal, b"New password: ", b"another\n")
+            self.answer(terminal, b"again: ", b"another\n")
+            self.assertEqual(terminal.wait(), DONE)
+        self.log_in("asked", "another")
+
+    def test_what_cannot_be_undone_wants_the_user_name(self):
+        fc, _ = self.sign_up("hasty")
+        for arguments in (("logout", "--forget"), ("recover", "--reset", "--recovery", "offline")):
+            for answer in (b"yes\n", b"\n", b"\x04"):
+                with self.terminal(fc, *arguments) as terminal:
+                    terminal.wait_for(b"To go on type hasty: ")
+                    terminal.type(answer)
+                    terminal.wait_for(b"nothing was done")
+                    self.assertEqual(terminal.wait(), FAILED)
+        self.assertEqual(len(self.devices(fc)), 2)
+        with self.terminal(fc, "recover", "--reset", "--recovery", "offline") as terminal:
+            terminal.wait_for(b"To go on type hasty: ")
+            terminal.type(b"hasty\n")
+            terminal.wait_for(b"Your recovery key:")
+            self.assertEqual(terminal.wait(), DONE)
 
 
 class FullServer(KeysTestCase):

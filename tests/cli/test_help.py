@@ -32,8 +32,11 @@ class Help(unittest.TestCase):
         commands = self.commands()
         self.assertEqual(len(commands), len(set(commands)))
         for expected in ("signup", "login", "logout", "whoami", "passwd", "session ls", "session revoke", "device ls",
-                         "device offer", "device add", "device remove", "recover", "verify", "room create", "room list", "join", "leave", "send",
-                         "history", "upload", "download", "ls", "stat", "health", "call", "describe", "shellenv",
+                         "device offer", "device add", "device remove", "recover", "verify", "room create", "room list",
+                         "room show", "room amend", "room transfer", "room fingerprint", "invite", "invite ls",
+                         "invite revoke", "join", "leave", "dm", "send", "react", "edit", "delete", "history", "search",
+                         "unread", "read", "outbox", "outbox flush", "audit", "block", "unblock", "blocks", "presence", "who", "report",
+                         "reports", "upload", "download", "ls", "stat", "health", "call", "describe", "shellenv",
                          "completion", "help"):
             self.assertIn(expected, commands)
         self.assertEqual(self.fc.run("--help").text, self.fc.run("help").text)
@@ -75,6 +78,14 @@ class Help(unittest.TestCase):
         self.assert_usage("send", "room", pattern="usage: fc send ROOM")
         self.assert_usage("login", pattern="usage: fc login USER")
         self.assert_usage("completion", "tcsh", pattern="bash, zsh and fish")
+
+    def test_a_group_that_is_a_command_too(self):
+        text = self.fc.run("help", "invite").text
+        self.assertTrue(text.startswith("usage: fc invite ROOM"), text)
+        self.assertIn("usage: fc invite ls ROOM", text)
+        self.assertTrue(self.fc.run("help", "invite", "ls").text.startswith("usage: fc invite ls ROOM"))
+        self.assert_usage("invite", "ls", pattern="usage: fc invite ls ROOM")
+        self.assert_usage("invite", pattern="usage: fc invite ROOM")
 
     def test_numbers_are_checked_before_anything_is_done(self):
         for value in ("", "-1", "1x", "x", "18446744073709551616", " 1", "0x10"):

@@ -2,7 +2,7 @@
 import re
 import unittest
 
-from fcd_process import CONFLICT, DONE, FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase
+from fcd_process import CONFLICT, DONE, FAILED, LIMITED, NOT_ALLOWED, NOT_FOUND, USAGE, FcTestCase
 
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 
@@ -41,17 +41,18 @@ class Rooms(FcTestCase):
         self.assertEqual(rooms[self.room], made)
         self.assertRegex(self.alice.run("room", "list").text, rf"(?m)^\* +1 +0  {self.room}$")
         other = self.person("lister-" + self.room)
-        self.assertRegex(other.run("room", "list").text, rf"(?m)^  +1 +0  {self.room}$")
+        self.assertNotIn(self.room, other.run("room", "list").text)
+        self.assertRegex(other.run("room", "list", "--all").text, rf"(?m)^  +1 +0  {self.room}$")
 
-    def test_without_plain_a_note_says_that_the_server_can_read(self):
+    def test_without_plain_a_room_is_encrypted_and_not_for_everybody(self):
+        other = self.person("lister-" + self.room)
         for options in ((), ("--json",)):
             room = self.room + "".join(options)
-            made = self.alice.try_run("room", "create", room, *options)
-            self.assertEqual(made.code, DONE, repr(made))
-            self.assertRegex(made.stderr, r"\Afc room create: note: the server can read .*encrypted.*--plain[^\n]*\n\Z")
-            self.assertIn(room, made.text)
+            self.assertIn(room, self.alice.run("room", "create", room, *options).text)
             rooms = {one["room"]: one for one in self.alice.run("room", "list", "--json").objects}
-            self.assertIs(rooms[room]["is_plain"], True)
+            self.assertEqual((rooms[room]["is_plain"], rooms[room]["kind"], rooms[room]["role"]), (False, "private", "owner"))
+            self.assertNotIn(room, other.run("room", "list", "--all").text)
+            self.assert_fails(other.try_run("join", room, "--no-follow"), NOT_FOUND)
         self.assert_fails(self.alice.try_run("room", "create", self.room), CONFLICT)
 
     def test_a_taken_name(self):
@@ -131,7 +132,7 @@ class Rooms(FcTestCase):
         text = 'quote " backslash \\ tab \t bell \x07 escape \x1b[31m \u202e \U0001f600'
         self.send(text)
         message = self.alice.run("history", self.room, "--json").object
-        self.assertEqual(set(message), {"room", "seq", "sender", "text", "sent_at", "id"})
+        self.assertEqual(set(message), {"room", "seq", "sender", "text", "sent_at", "id", "type"})
         self.assertEqual((message["room"], message["seq"], message["sender"], message["text"]),
                          (self.room, 1, self.name, text))
         self.assertRegex(message["sent_at"], TIME)
@@ -168,6 +169,18 @@ class Rooms(FcTestCase):
         self.assertEqual(self.alice.run("history", room_id, "--json").object["text"], "by id")
         self.assertEqual(self.texts(), ["by id"])
         self.alice.run("join", room_id, "--since", "0", "--count", "1")
+
+
+class SmallServer(FcTestCase):
+    fcd_options = ("--max-rooms-per-user", "1", "--max-members", "2")
+
+    def test_limits_of_the_operator(self):
+        people = [self.person(name) for name in ("alice", "bob", "carol")]
+        people[0].run("room", "create", "first", "--plain")
+        self.assert_fails(people[0].try_run("room", "create", "second", "--plain"), LIMITED, "leave one")
+        people[0].run("send", "first", "hello")
+        people[1].run("join", "first", "--since", "0", "--count", "1")
+        self.assert_fails(people[2].try_run("join", "first", "--since", "0", "--count", "1"), LIMITED, "at most 2")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SANITIZER_REPORT = re.compile(r"ERROR: (?:Address|Leak|Thread|Memory)Sanitizer|r
 
 # Codes of fc's exit, by docs/man/fc.1.
 DONE, FAILED, USAGE, UNREACHABLE, NOT_LOGGED_IN, NOT_ALLOWED, INTEGRITY = range(7)
-CONFLICT, LIMITED, QUEUED, NOT_FOUND = 8, 9, 10, 11
+NO_KEY, CONFLICT, LIMITED, QUEUED, NOT_FOUND = range(7, 12)
 
 
 def limit(seconds):

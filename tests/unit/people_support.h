@@ -53,7 +53,7 @@ heap_text(const char *text)
     return copy;
 }
 
-// --- Chains ---------------------------------------------------------------------------------------------------------
+// --- Chains --------------------------------------------------------------------------------------------------------
 
 // person_append signs an entry of one or two changes with the identity key and applies it.
 static inline void
@@ -143,7 +143,7 @@ person_deinit(struct person *person)
     e2e_user_deinit(&person->chain);
 }
 
-// --- Entries --------------------------------------------------------------------------------------------------------
+// --- Entries -------------------------------------------------------------------------------------------------------
 
 // entry_new is the next entry of the room, without changes. On the heap, all of it, for
 // fc__e2e__v1__room_entry__free_unpacked.

@@ -25,8 +25,7 @@ listed(int who, const char *name, bool is_mine_only)
     return count;
 }
 
-// --- Who sees what
-// ----------------------------------------------------------------------------------------------------
+// --- Who sees what -------------------------------------------------------------------------------------------------
 
 static void
 test_private_room_does_not_exist_for_outsiders(void **state)
@@ -109,8 +108,7 @@ test_room_says_what_it_is(void **state)
     assert_int_equal(CALL(ALICE, create_room, &request), ERR_INVALID);
 }
 
-// --- Roles
-// ------------------------------------------------------------------------------------------------------------
+// --- Roles ---------------------------------------------------------------------------------------------------------
 
 static void
 make_team(void)
@@ -234,8 +232,7 @@ test_amend_executes_once(void **state)
     assert_int_equal(member_role(ALICE, "team", "dave"), FC__E2E__V1__ROLE__MEMBER);
 }
 
-// --- Invitations
-// ------------------------------------------------------------------------------------------------------
+// --- Invitations ---------------------------------------------------------------------------------------------------
 
 static void
 test_invited_ones_join_or_refuse(void **state)
@@ -266,8 +263,7 @@ test_invited_ones_join_or_refuse(void **state)
     assert_int_equal(member_role(DAVE, "team", "dave"), FC__E2E__V1__ROLE__MEMBER);
 }
 
-// --- Direct rooms
-// -----------------------------------------------------------------------------------------------------
+// --- Direct rooms --------------------------------------------------------------------------------------------------
 
 static void
 test_direct_room_is_one_of_two(void **state)
@@ -326,8 +322,7 @@ test_direct_rooms_are_listed_page_by_page(void **state)
     assert_int_equal(count, 5);
 }
 
-// --- Links
-// ------------------------------------------------------------------------------------------------------------
+// --- Links ---------------------------------------------------------------------------------------------------------
 
 static struct e2e_keys link_keys;
 
@@ -392,6 +387,9 @@ test_link_leads_into_the_room(void **state)
     assert_int_equal(leave(DAVE, "team", NULL), ERR_OK);
     assert_int_equal(join_by_link(DAVE, DAVE), ERR_DENIED);
     expect_why("used as often");
+    assert_int_equal(get_link(DAVE, CHAT_ID_BYTES), ERR_DENIED);
+    assert_int_equal(get_log(DAVE, "", link_keys.id, 0), ERR_DENIED);
+    expect_why("used up");
 }
 
 static void
@@ -420,8 +418,7 @@ test_links_are_shown_to_admins_and_revoked(void **state)
     expect_why("link_info");
 }
 
-// --- Blocks
-// -----------------------------------------------------------------------------------------------------------
+// --- Blocks --------------------------------------------------------------------------------------------------------
 
 static void
 test_blocked_ones_do_not_add_or_invite(void **state)
@@ -466,8 +463,7 @@ test_blocked_ones_do_not_write_directly(void **state)
     assert_int_equal(send_text(ALICE, "@bob"), ERR_OK);
 }
 
-// --- Limits
-// -----------------------------------------------------------------------------------------------------------
+// --- Limits --------------------------------------------------------------------------------------------------------
 
 static int
 setup_small(void **state)
@@ -506,8 +502,7 @@ test_operator_limits_members_of_a_room(void **state)
     assert_int_equal(join(DAVE, "one", NULL), ERR_OK);
 }
 
-// --- Logs
-// -------------------------------------------------------------------------------------------------------------
+// --- Logs ----------------------------------------------------------------------------------------------------------
 
 static void
 test_log_replays_to_the_room(void **state)

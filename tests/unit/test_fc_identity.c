@@ -16,6 +16,7 @@
 #include "client/fc_identity_priv.h"
 
 #include "fc/auth/v1/keys.pb-c.h"
+#include "fc/chat/v1/chat.pb-c.h"
 
 // --- The session --------------------------------------------------------------------------------------------------
 
@@ -260,10 +261,23 @@ answer_get_secrets(void)
     given = &response.base;
 }
 
+// Nobody here is in a room: that is all that the Chat service is asked for.
+static void
+answer_chat(void)
+{
+    static Fc__Chat__V1__ListRoomsResponse response;
+    fc__chat__v1__list_rooms_response__init(&response);
+    result = ERR_OK;
+    given = &response.base;
+}
+
 static void
 answer(ProtobufCService *service, unsigned method, const ProtobufCMessage *input, ProtobufCClosure closure, void *data)
 {
-    (void)service;
+    if (service->descriptor != &fc__auth__v1__keys__descriptor) {
+        answer_chat();
+        return;
+    }
     (void)closure;
     (void)data;
     server.calls[method]++;

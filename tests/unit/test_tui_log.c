@@ -37,7 +37,7 @@ static void
 put_pending(struct tui_log *log, uint64_t token, const char *text)
 {
     struct tui_entry *entry = NULL;
-    assert_int_equal(tui_entry_new_pending("alice", text, false, 0, token, 0, &entry), ERR_OK);
+    assert_int_equal(tui_entry_new_pending("alice", text, false, token % 5, token, 0, &entry), ERR_OK);
     put(log, entry);
 }
 
@@ -154,6 +154,25 @@ test_what_messages_say(void **state)
     entry = tui_log_find(&log, 4);
     assert_string_equal(part(entry, TUI_PART_TEXT), "(cannot be read: no key\\x07)");
     assert_string_equal(entry->sender, "b\\x1b[2J");
+    tui_log_free(&log);
+}
+
+static void
+test_answers_say_what_the_other_says_now(void **state)
+{
+    (void)state;
+    struct tui_log log = {0};
+    struct fc_message message = {.seq = 5, .sender = "bob", .text = "no", .reply_to_seq = 2};
+    put(&log, make(&message));
+    const struct tui_entry *answer = tui_log_find(&log, 5);
+    assert_string_equal(part(answer, TUI_PART_QUOTE), "> #2");
+    put_text(&log, 2, "carol", "old"); // fetched later
+    assert_string_equal(part(answer, TUI_PART_QUOTE), "> #2 carol: old");
+    put_text(&log, 2, "carol", "new");
+    assert_string_equal(part(answer, TUI_PART_QUOTE), "> #2 carol: new");
+    message = (struct fc_message){.seq = 2, .sender = "carol", .text = "new", .is_deleted = true};
+    put(&log, make(&message));
+    assert_string_equal(part(answer, TUI_PART_QUOTE), "> #2 carol: (deleted)");
     tui_log_free(&log);
 }
 
@@ -290,6 +309,52 @@ test_old_ones_are_forgotten(void **state)
     tui_log_free(&log);
 }
 
+static uint32_t
+next_random(uint32_t *state)
+{
+    *state = *state * 1664525U + 1013904223U;
+    return *state >> 8;
+}
+
+// Whatever happens in whichever order: the sanitizers watch, and a window never has more rows than it holds.
+static void
+test_anything_in_any_order(void **state)
+{
+    (void)state;
+    struct tui_log log = {0};
+    uint32_t seed = 7;
+    uint64_t token = 0;
+    static const char *const texts[] = {"", "x", "one two three four five six seven eight nine ten", "a\nb\nc", "same"};
+    for (int i = 0; i < 3000; i++) {
+        uint32_t choice = next_random(&seed) % 12;
+        uint64_t seq = 1 + next_random(&seed) % 60;
+        const char *text = texts[next_random(&seed) % 5];
+        size_t height = 1 + next_random(&seed) % 30;
+        if (choice < 4) {
+            put_text(&log, seq, choice == 0 ? "alice" : "bob", text);
+        } else if (choice == 4) {
+            put_pending(&log, ++token, text);
+        } else if (choice == 5) {
+            put_note(&log, text);
+        } else if (choice == 6) {
+            tui_log_sent(&log, token - next_random(&seed) % 3, seq % 4 == 0 ? 0 : seq);
+        } else if (choice == 7 && seq == 1) {
+            tui_log_forget(&log);
+        } else if (choice == 8 && seq < 4) {
+            tui_log_trim(&log, seq);
+        } else {
+            (void)tui_log_scroll(&log, (long)(next_random(&seed) % 80) - 40, height);
+        }
+        assert_int_equal(tui_log_layout(&log, choice < 9 ? 40 : 1 + (int)seq), ERR_OK);
+        struct tui_shown shown[30];
+        size_t count = tui_log_window(&log, height, shown);
+        assert_true(count <= height);
+        assert_true(count > 0 || log.count == 0);
+        assert_true(!log.is_scrolled || log.anchor < log.count);
+    }
+    tui_log_free(&log);
+}
+
 int
 main(void)
 {
@@ -303,12 +368,14 @@ main(void)
         cmocka_unit_test(test_messages_stand_in_order),
         cmocka_unit_test(test_pending_ones_go_when_they_are_there),
         cmocka_unit_test(test_what_messages_say),
+        cmocka_unit_test(test_answers_say_what_the_other_says_now),
         cmocka_unit_test(test_names_that_are_too_long),
         cmocka_unit_test(test_the_window_moves),
         cmocka_unit_test(test_long_texts_are_indented),
         cmocka_unit_test(test_days_are_told_once),
         cmocka_unit_test(test_times_that_no_calendar_has),
         cmocka_unit_test(test_old_ones_are_forgotten),
+        cmocka_unit_test(test_anything_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

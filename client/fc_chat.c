@@ -272,22 +272,70 @@ ask_for_room(struct fc_chat *chat, const char *room, struct fc_chat_place **out,
     return err;
 }
 
+static enum err
+fail_gone(const char *name, struct err_detail *why)
+{
+    return err_fail(why, ERR_DENIED, "you are no longer in \"%s\"; fc history %s --offline shows what is here of it", name,
+        name);
+}
+
+enum err
+fc_chat_note_gone(struct fc_chat *chat, struct fc_chat_place *place, enum err err, struct err_detail *why)
+{
+    struct fc_store_room row = place->row;
+    if (err != ERR_NOT_FOUND || !row.is_member) {
+        return err;
+    }
+    row.is_member = false;
+    err = fc_store_room_put(chat->store, &row, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    place->row.is_member = false;
+    return fail_gone(row.name, why);
+}
+
+enum err
+fc_chat_ask_gone(struct fc_chat *chat, struct fc_chat_place *place, enum err err, struct err_detail *why)
+{
+    struct fc_chat_place *found = NULL;
+    if (err == ERR_NOT_FOUND && ask_for_room(chat, place->id_text, &found, NULL) == ERR_NOT_FOUND) {
+        return fc_chat_note_gone(chat, place, err, why);
+    }
+    return err;
+}
+
+static enum err
+find_row(struct fc_chat *chat, const char *room, struct fc_store_room *out, struct err_detail *why)
+{
+    uint8_t room_id[E2E_ID_BYTES];
+    bool is_id = strlen(room) == 2 * E2E_ID_BYTES && bytes_from_hex(room, room_id, sizeof(room_id)) == ERR_OK;
+    return is_id ? fc_store_room_get(chat->store, room_id, out, why) : fc_store_room_find(chat->store, room, out, why);
+}
+
+enum err
+fc_chat_find_kept(struct fc_chat *chat, const char *room, struct fc_chat_place **out, struct err_detail *why)
+{
+    struct fc_store_room row;
+    enum err err = find_row(chat, room, &row, why);
+    return err == ERR_OK ? fc_chat_get_place(chat, row.room_id, out, why) : fc_chat_find_place(chat, room, out, why);
+}
+
 enum err
 fc_chat_find_place(struct fc_chat *chat, const char *room, struct fc_chat_place **out, struct err_detail *why)
 {
     uint8_t room_id[E2E_ID_BYTES];
     struct fc_store_room row;
-    enum err err = ERR_NOT_FOUND;
     bool is_id = strlen(room) == 2 * E2E_ID_BYTES && bytes_from_hex(room, room_id, sizeof(room_id)) == ERR_OK;
-    if (is_id) {
-        err = fc_store_room_get(chat->store, room_id, &row, why);
-    } else {
-        err = fc_store_room_find(chat->store, room, &row, why);
-    }
-    if (err == ERR_OK && row.is_member) {
+    enum err err = find_row(chat, room, &row, why);
+    bool is_kept = err == ERR_OK;
+    if (is_kept && row.is_member) {
         err = fc_chat_get_place(chat, row.room_id, out, why);
-    } else if (err == ERR_OK || err == ERR_NOT_FOUND) {
+    } else if (is_kept || err == ERR_NOT_FOUND) {
         err = ask_for_room(chat, room, out, why);
+    }
+    if (err == ERR_NOT_FOUND && is_kept) {
+        return fail_gone(row.name, why);
     }
     if (err == ERR_OK && is_id && memcmp((*out)->row.room_id, room_id, sizeof(room_id)) != 0) {
         return err_fail(why, ERR_UNTRUSTED, "the server leads you to another room than the one with this id");

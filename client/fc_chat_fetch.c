@@ -134,6 +134,7 @@ receive_page(struct fc_chat *chat, struct page *page, struct err_detail *why)
 {
     const struct fc_store_room *row = &page->place->row;
     enum err err = fc_session_explain(&page->call, rpc_unary_wait(&page->call), why);
+    err = fc_chat_note_gone(chat, page->place, err, why);
     if (err != ERR_OK) {
         return err;
     }

@@ -302,6 +302,7 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
     request.after_seq = place->state.state == NULL ? 0 : place->state.state->seq;
     fc_chat_start_call(chat, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_log(&call, &request, &page), why);
+    err = fc_chat_note_gone(chat, place, err, why);
     if (err == ERR_OK) {
         err = apply_page(chat, place, page, why);
         *is_behind_out = err == ERR_OK && place->state.state != NULL && place->state.state->seq < page->head_seq;

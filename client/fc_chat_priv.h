@@ -88,6 +88,16 @@ enum err fc_chat_get_place(struct fc_chat *chat, const uint8_t room_id[E2E_ID_BY
 // fc_chat_take_room keeps what the server says of a room.
 enum err fc_chat_take_room(struct fc_chat *chat, const Fc__Chat__V1__Room *wire, struct fc_chat_place **out,
     struct err_detail *why) ERR_CHECKED;
+// fc_chat_find_kept is the same for what only reads the local store: also a room that the user is no longer in.
+enum err fc_chat_find_kept(struct fc_chat *chat, const char *room, struct fc_chat_place **out,
+    struct err_detail *why) ERR_CHECKED;
+// fc_chat_note_gone looks at how a call about a room of the user's ended: a server that does not know the room says that
+// the membership is over, which is noted and told by name. Returns the error to go on with.
+enum err fc_chat_note_gone(struct fc_chat *chat, struct fc_chat_place *place, enum err err,
+    struct err_detail *why) ERR_CHECKED;
+// fc_chat_ask_gone is for calls that can miss other things than the room: it asks the server which it was.
+enum err fc_chat_ask_gone(struct fc_chat *chat, struct fc_chat_place *place, enum err err,
+    struct err_detail *why) ERR_CHECKED;
 // fc_chat_reload reads the place's row anew, after others may have written.
 enum err fc_chat_reload(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 void fc_chat_describe(const struct fc_chat_place *place, struct fc_room *out);

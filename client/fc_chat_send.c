@@ -432,6 +432,7 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
             err = post(chat, outgoing, out, &is_stale, why);
         }
     }
+    err = fc_chat_ask_gone(chat, place, err, why);
     if (err == ERR_OK) {
         struct err_detail cause = {0};
         err = fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC,

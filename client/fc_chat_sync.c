@@ -194,7 +194,7 @@ fc_chat_history(struct fc_chat *chat, const char *room, const struct fc_chat_ran
     struct fc_chat_place *place = NULL;
     struct telling telling = {.chat = chat, .fn = fn, .context = context};
     fc_chat_lock(chat);
-    enum err err = fc_chat_find_place(chat, room, &place, why);
+    enum err err = fc_chat_find_kept(chat, room, &place, why);
     if (err == ERR_OK) {
         struct fc_store_selection selection = select_range(place, range);
         err = fc_store_messages_each(chat->store, &selection, tell_kept, &telling, why);

@@ -278,18 +278,21 @@ fc_chat_find_place(struct fc_chat *chat, const char *room, struct fc_chat_place 
     uint8_t room_id[E2E_ID_BYTES];
     struct fc_store_room row;
     enum err err = ERR_NOT_FOUND;
-    if (strlen(room) == 2 * E2E_ID_BYTES && bytes_from_hex(room, room_id, sizeof(room_id)) == ERR_OK) {
+    bool is_id = strlen(room) == 2 * E2E_ID_BYTES && bytes_from_hex(room, room_id, sizeof(room_id)) == ERR_OK;
+    if (is_id) {
         err = fc_store_room_get(chat->store, room_id, &row, why);
     } else {
         err = fc_store_room_find(chat->store, room, &row, why);
     }
     if (err == ERR_OK && row.is_member) {
-        return fc_chat_get_place(chat, row.room_id, out, why);
+        err = fc_chat_get_place(chat, row.room_id, out, why);
+    } else if (err == ERR_OK || err == ERR_NOT_FOUND) {
+        err = ask_for_room(chat, room, out, why);
     }
-    if (err != ERR_OK && err != ERR_NOT_FOUND) {
-        return err;
+    if (err == ERR_OK && is_id && memcmp((*out)->row.room_id, room_id, sizeof(room_id)) != 0) {
+        return err_fail(why, ERR_UNTRUSTED, "the server leads you to another room than the one with this id");
     }
-    return ask_for_room(chat, room, out, why);
+    return err == ERR_OK && !is_id ? fc_chat_check_name(chat, *out, room, why) : err;
 }
 
 // --- Listing --------------------------------------------------------------------------------------------------------

@@ -183,7 +183,9 @@ enum err
 fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_write_fn *write, const void *context,
     bool is_rekey_wanted, struct err_detail *why)
 {
-    enum err err = ERR_CONFLICT;
+    uint8_t hash[E2E_HASH_BYTES];
+    enum err err = fc_chat_settle(chat, place, why);
+    err = err == ERR_OK ? ERR_CONFLICT : err;
     for (unsigned i = 0; i < FC_CHAT_ATTEMPTS && err == ERR_CONFLICT; i++) {
         struct fc_chat_entry entry = {0};
         const struct e2e_keys *device = NULL;
@@ -208,9 +210,12 @@ fc_chat_amend_log(struct fc_chat *chat, struct fc_chat_place *place, fc_chat_wri
         if (err == ERR_OK) {
             err = amend_with(chat, place, &entry, why);
         }
+        if (err == ERR_OK) {
+            err = e2e_room_entry_hash(bytes_as_view(&entry.body), hash);
+        }
         fc_chat_entry_deinit(&entry);
     }
-    return err == ERR_OK ? fc_chat_sync_log(chat, place, why) : err;
+    return err == ERR_OK ? fc_chat_own_entry_check(chat, place, hash, why) : err;
 }
 
 static enum err
@@ -287,24 +292,6 @@ amend_plain(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_c
     return err;
 }
 
-// take_name keeps a new name or topic of an encrypted room, which its log says.
-static enum err
-take_name(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
-{
-    struct fc_store_room row = place->row;
-    const Fc__E2e__V1__RoomState *state = place->state.state;
-    if (row.kind == FC__E2E__V1__ROOM_KIND__DIRECT || strlen(state->name) >= sizeof(row.name) ||
-        strlen(state->topic) >= sizeof(row.topic)) {
-        return ERR_OK;
-    }
-    memset(row.name, 0, sizeof(row.name));
-    memcpy(row.name, state->name, strlen(state->name));
-    memset(row.topic, 0, sizeof(row.topic));
-    memcpy(row.topic, state->topic, strlen(state->topic));
-    enum err err = fc_store_room_put(chat->store, &row, why);
-    return err == ERR_OK ? fc_chat_reload(chat, place, why) : err;
-}
-
 enum err
 fc_chat_amend(struct fc_chat *chat, const char *room, const struct fc_chat_amendment *amendment, struct err_detail *why)
 {
@@ -316,9 +303,6 @@ fc_chat_amend(struct fc_chat *chat, const char *room, const struct fc_chat_amend
                                : amend_plain(chat, place, amendment, why);
     } else if (err == ERR_OK) {
         err = fc_chat_amend_log(chat, place, write_change, amendment, amendment->rekey, why);
-        if (err == ERR_OK) {
-            err = take_name(chat, place, why);
-        }
     }
     fc_chat_unlock(chat);
     return err;

@@ -108,6 +108,7 @@ replay_log(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_aud
 struct replayed_chain {
     uint8_t (*after)[E2E_HASH_BYTES];
     size_t capacity;
+    uint64_t taken_seq; // a message that is here and that the server shows as deleted; 0: none
 };
 
 static enum err
@@ -149,6 +150,23 @@ check_claim(const struct fc_chat_place *replay, const struct replayed_chain *cha
     return err;
 }
 
+static bool
+take_is_deleted(void *context, const struct fc_store_message *message)
+{
+    bool *is_deleted = context;
+    *is_deleted = message->is_deleted;
+    return true;
+}
+
+// is_gone_here: the local store has it as deleted, too, which takes a message of somebody who may.
+static bool
+is_gone_here(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t seq)
+{
+    bool is_deleted = false;
+    return fc_store_messages_get(chat->store, place->row.room_id, seq, take_is_deleted, &is_deleted, NULL) == ERR_OK &&
+           is_deleted;
+}
+
 static enum err
 replay_message(struct fc_chat *chat, struct fc_chat_place *replay, struct replayed_chain *chain,
     const Fc__Chat__V1__Message *wire, struct fc_chat_audit *out, struct err_detail *why)
@@ -174,13 +192,28 @@ replay_message(struct fc_chat *chat, struct fc_chat_place *replay, struct replay
         out->messages++;
         out->unreadable += opened.message.unread == FC_STORE_NO_KEY || opened.message.unread == FC_STORE_NO_ENTRY;
     }
+    if (err == ERR_OK && opened.message.is_deleted && chain->taken_seq == 0 && !is_gone_here(chat, replay, wire->seq)) {
+        chain->taken_seq = wire->seq;
+    }
     fc_chat_opened_deinit(&opened);
+    return err;
+}
+
+// check_taken: what was not deleted a moment ago may have been since; then there is a message that says so.
+static enum err
+check_taken(struct fc_chat *chat, struct fc_chat_place *place, uint64_t seq, struct err_detail *why)
+{
+    enum err err = fc_chat_sync_place(chat, place, why);
+    if (err == ERR_OK && !is_gone_here(chat, place, seq)) {
+        err = err_fail(why, ERR_UNTRUSTED, "message %llu of \"%s\" was taken away by the server: nobody who may has deleted it",
+            (unsigned long long)seq, place->row.name);
+    }
     return err;
 }
 
 // replay_messages opens all up to the one that the local store has, whose chain has to be the same.
 static enum err
-replay_messages(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_chat_audit *out,
+replay_messages(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_audit *out,
     struct err_detail *why)
 {
     struct replayed_chain chain = {0};
@@ -212,6 +245,10 @@ replay_messages(struct fc_chat *chat, const struct fc_chat_place *place, struct 
         memcmp(chain.after[place->row.synced_seq], place->row.chain, E2E_HASH_BYTES) != 0) {
         err = err_fail(why, ERR_UNTRUSTED, "the server shows other messages of \"%s\" than before", place->row.name);
     }
+    place->state = replay.state; // the log may have grown, and with it the state that was lent
+    if (err == ERR_OK && chain.taken_seq != 0) {
+        err = check_taken(chat, place, chain.taken_seq, why);
+    }
     free(replay.chains);
     free(chain.after);
     return err;
@@ -221,29 +258,37 @@ enum err
 fc_chat_audit(struct fc_chat *chat, const char *room, struct fc_chat_audit *out, struct err_detail *why)
 {
     struct fc_chat_place *place = NULL;
+    struct err_detail detail = {0};
     fc_chat_lock(chat);
-    enum err err = fc_chat_find_place(chat, room, &place, why);
+    enum err err = fc_chat_find_place(chat, room, &place, &detail);
     if (err == ERR_OK && place->row.is_plain) {
-        err = err_fail(why, ERR_INVALID, "\"%s\" is not encrypted: there is nothing that its server could not change",
+        err = err_fail(&detail, ERR_INVALID, "\"%s\" is not encrypted: there is nothing that its server could not change",
             place->row.name);
     }
     if (err == ERR_OK) {
         memset(out, 0, sizeof(*out));
-        err = fc_chat_sync_place(chat, place, why);
+        err = fc_chat_sync_place(chat, place, &detail);
     }
     if (err == ERR_OK) {
-        err = fc_chat_reload(chat, place, why);
+        err = fc_chat_reload(chat, place, &detail);
     }
     if (err == ERR_OK) {
         out->room = place->row.name;
-        err = replay_log(chat, place, out, why);
+        err = replay_log(chat, place, out, &detail);
+        if (err == ERR_OK) {
+            err = replay_messages(chat, place, out, &detail);
+        }
+        err = fc_chat_judge(chat, place, FC_CHAT_DOUBT_AUDIT, err, &detail);
     }
     if (err == ERR_OK) {
-        err = replay_messages(chat, place, out, why);
+        err = fc_chat_absolve(chat, place, FC_CHAT_DOUBT_AUDIT, &detail);
     }
     if (err == ERR_OK) {
         err = e2e_room_fingerprint(&place->state, out->fingerprint);
     }
     fc_chat_unlock(chat);
+    if (why != NULL && err != ERR_OK) {
+        *why = detail;
+    }
     return err;
 }

@@ -231,6 +231,23 @@ write_wraps(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_c
     return err;
 }
 
+// check_own: this device still speaks for its user. Anybody can sign a reset, so that a server could show one to have a key
+// of a new room made for itself.
+static enum err
+check_own(const struct e2e_user *self, const struct e2e_keys *device, struct err_detail *why)
+{
+    const struct e2e_device *known = e2e_user_device(self, device->id);
+    if (known != NULL && !known->is_revoked) {
+        return ERR_OK;
+    }
+    if (known != NULL && known->revoked_seq != self->identity_seq) {
+        return err_fail(why, ERR_DENIED, "this device of yours has ended; log in again with fc login");
+    }
+    return err_fail(why, ERR_UNTRUSTED,
+        "the server shows a reset of your account, after which this device is none of yours: nothing was sealed. If you did "
+        "that, log in again with fc login; else somebody else is in your account, or the server lies");
+}
+
 enum err
 fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_chat_entry *entry,
     bool is_rekey_wanted, const struct e2e_keys *link, struct err_detail *why)
@@ -244,6 +261,9 @@ fc_chat_entry_complete(struct fc_chat *chat, const struct fc_chat_place *place, 
     }
     if (err == ERR_OK) {
         err = fc_chat_user(chat, own_id, 0, &author, why);
+    }
+    if (err == ERR_OK) {
+        err = check_own(author, device, why);
     }
     if (err == ERR_OK) {
         err = fc_chat_entry_name_head(entry, author);

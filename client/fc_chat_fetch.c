@@ -31,6 +31,18 @@ keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_ope
     if (err == ERR_OK) {
         err = fc_store_messages_put(chat->store, messages, count, &repeated, why);
     }
+    if (err == ERR_OK && repeated > 0 && !place->row.is_plain) {
+        // Each id is taken once by a server, whoever sends it.
+        err = err_fail(why, ERR_UNTRUSTED,
+            "the server repeats %zu earlier messages of \"%s\" as new ones, between %llu and %llu", repeated,
+            place->row.name, (unsigned long long)messages[0].seq, (unsigned long long)last_seq);
+    }
+    if (err == ERR_OK) {
+        err = fc_chat_deleted_note(chat, place, opened, count, why);
+    }
+    if (err == ERR_OK) {
+        err = fc_chat_own_check(chat, place, opened, count, why);
+    }
     if (err == ERR_OK) {
         err = fc_store_room_set_head(chat->store, place->row.room_id, last_seq, why);
     }
@@ -47,15 +59,18 @@ keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_ope
         return err_fail(why, ERR_UNTRUSTED,
             "the server shows other messages of \"%s\" than before under the same numbers", place->row.name);
     }
-    if (err == ERR_OK && repeated > 0) {
-        fc_chat_warn(chat, "the server repeats %zu messages of \"%s\" under new numbers: they are not shown again",
-            repeated, place->row.name);
-    }
     if (err == ERR_OK) {
         place->row.synced_seq = last_seq;
         place->row.head_seq = last_seq > place->row.head_seq ? last_seq : place->row.head_seq;
     }
     return err;
+}
+
+static enum err
+fail_gap(const struct fc_chat_place *place, uint64_t seq, struct err_detail *why)
+{
+    return err_fail(why, place->row.is_plain ? ERR_PROTOCOL : ERR_UNTRUSTED,
+        "the server keeps back the messages after %llu of \"%s\"", (unsigned long long)seq, place->row.name);
 }
 
 static enum err
@@ -69,8 +84,7 @@ take_history(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__
     while (err == ERR_OK && count < page->n_messages) {
         const Fc__Chat__V1__Message *wire = page->messages[count];
         if (wire->seq != after_seq + 1 + count) {
-            err = err_fail(why, ERR_PROTOCOL, "the server keeps back the messages after %llu of \"%s\"",
-                (unsigned long long)(after_seq + count), place->row.name);
+            err = fail_gap(place, after_seq + count, why);
             break;
         }
         err = fc_chat_open_message(chat, place, wire, fc_chat_ahead_get(ahead, count), &opened[count], why);
@@ -94,6 +108,7 @@ take_history(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__
 struct page {
     struct fc_chat_place *place; // NULL: there is none
     uint64_t after_seq;
+    uint64_t known_seq; // there have been as many messages when it was asked for
     struct rpc_unary call;
     const Fc__Chat__V1__HistoryResponse *response; // once it has been received
     struct fc_chat_ahead *ahead;
@@ -103,7 +118,10 @@ static void
 ask(struct fc_chat *chat, struct fc_chat_place *place, uint64_t after_seq, struct page *out)
 {
     Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
-    *out = (struct page){.place = place, .after_seq = after_seq};
+    *out = (struct page){.place = place, .after_seq = after_seq, .known_seq = after_seq};
+    if (!place->row.is_plain && place->row.head_seq > after_seq) {
+        out->known_seq = place->row.head_seq;
+    }
     request.room = place->id_text;
     request.after_seq = after_seq;
     request.limit = FC_ROOM_HISTORY_PAGE;
@@ -112,7 +130,7 @@ ask(struct fc_chat *chat, struct fc_chat_place *place, uint64_t after_seq, struc
 }
 
 static enum err
-receive(struct fc_chat *chat, struct page *page, struct err_detail *why)
+receive_page(struct fc_chat *chat, struct page *page, struct err_detail *why)
 {
     const struct fc_store_room *row = &page->place->row;
     enum err err = fc_session_explain(&page->call, rpc_unary_wait(&page->call), why);
@@ -120,20 +138,24 @@ receive(struct fc_chat *chat, struct page *page, struct err_detail *why)
         return err;
     }
     const Fc__Chat__V1__HistoryResponse *response = fc_chat_v1_chat_history_response(&page->call);
-    if (response->head_seq < page->after_seq) {
+    if (response->head_seq < page->known_seq) {
         return err_fail(why, ERR_UNTRUSTED,
             "the server's history of \"%s\" ends at %llu, and %llu had been seen: messages were taken back, or the "
-            "server "
-            "restored from a backup",
-            row->name, (unsigned long long)response->head_seq, (unsigned long long)page->after_seq);
+            "server restored from a backup",
+            row->name, (unsigned long long)response->head_seq, (unsigned long long)page->known_seq);
     }
     if (response->n_messages == 0 && response->head_seq > page->after_seq) {
-        return err_fail(why, ERR_PROTOCOL, "the server keeps back the messages after %llu of \"%s\"",
-            (unsigned long long)page->after_seq, row->name);
+        return fail_gap(page->place, page->after_seq, why);
     }
     page->response = response;
     page->ahead = fc_chat_ahead_start(chat, page->place, response->messages, response->n_messages);
     return ERR_OK;
+}
+
+static enum err
+receive(struct fc_chat *chat, struct page *page, struct err_detail *why)
+{
+    return fc_chat_judge(chat, page->place, FC_CHAT_DOUBT_SYNC, receive_page(chat, page, why), why);
 }
 
 static void
@@ -189,11 +211,25 @@ finish_room(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail
 static enum err
 write_page(struct fc_chat *chat, struct page *page, struct err_detail *why)
 {
-    if (page->after_seq != page->place->row.synced_seq) {
-        return finish_room(chat, page->place, why);
+    struct fc_chat_place *place = page->place;
+    struct err_detail detail = {0};
+    enum err err = ERR_OK;
+    if (page->after_seq != place->row.synced_seq) {
+        err = finish_room(chat, place, &detail);
+    } else {
+        fc_chat_ahead_wait(page->ahead);
+        err = take_history(chat, place, page->response, page->ahead, &detail);
     }
-    fc_chat_ahead_wait(page->ahead);
-    return take_history(chat, page->place, page->response, page->ahead, why);
+    if (err == ERR_OK && !place->row.is_plain && place->row.synced_seq >= page->response->head_seq) {
+        err = fc_chat_deleted_check(chat, place, &detail);
+        if (err == ERR_OK) {
+            err = fc_chat_absolve(chat, place, FC_CHAT_DOUBT_SYNC, &detail);
+        }
+    }
+    if (why != NULL && err != ERR_OK) {
+        *why = detail;
+    }
+    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
 }
 
 // fetching is a way through rooms.
@@ -324,16 +360,20 @@ fc_chat_take(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__
     struct err_detail *why)
 {
     struct fc_chat_opened opened;
+    struct err_detail detail = {0};
     if (wire->seq <= place->row.synced_seq) {
         return ERR_OK;
     }
     if (wire->seq != place->row.synced_seq + 1) {
         return ERR_OUT_OF_RANGE;
     }
-    enum err err = fc_chat_open_message(chat, place, wire, NULL, &opened, why);
+    enum err err = fc_chat_open_message(chat, place, wire, NULL, &opened, &detail);
     if (err == ERR_OK) {
-        err = keep(chat, place, &opened, 1, why);
+        err = keep(chat, place, &opened, 1, &detail);
     }
     fc_chat_opened_deinit(&opened);
-    return err;
+    if (why != NULL && err != ERR_OK) {
+        *why = detail;
+    }
+    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
 }

@@ -78,9 +78,9 @@ find_epoch(const struct epoch_table *table, uint64_t epoch)
     return epoch >= 1 && epoch <= table->count ? &table->rows[epoch - 1] : NULL;
 }
 
-// keep_secret keeps a secret if it is the one that the epoch's author committed to.
+// keep_secret keeps a secret if it is the one that the epoch's author committed to. giver: who gave it; NULL: the ladder.
 static enum err
-keep_secret(struct fc_chat *chat, const struct fc_chat_place *place, const struct epoch_row *row,
+keep_secret(struct fc_chat *chat, const struct fc_chat_place *place, const struct epoch_row *row, const uint8_t *giver,
     const uint8_t secret[E2E_SECRET_BYTES], struct err_detail *why)
 {
     uint8_t commitment[E2E_COMMITMENT_BYTES];
@@ -90,8 +90,10 @@ keep_secret(struct fc_chat *chat, const struct fc_chat_place *place, const struc
     }
     if (!bytes_view_equal_secret(bytes_view_of(commitment, sizeof(commitment)),
             bytes_view_of(row->commitment, sizeof(row->commitment)))) {
-        fc_chat_warn(chat, "somebody gave this device a wrong key for \"%s\" (epoch %llu), which is not used",
-            place->row.name, (unsigned long long)row->epoch);
+        const struct e2e_user *user = NULL;
+        bool is_known = giver != NULL && fc_chat_user(chat, giver, 0, &user, NULL) == ERR_OK;
+        fc_chat_warn(chat, "%s gave this device a wrong key for \"%s\" (epoch %llu), which is not used",
+            is_known ? user->name : "somebody", place->row.name, (unsigned long long)row->epoch);
         return ERR_OK;
     }
     return fc_store_epoch_put(chat->store, place->row.room_id, row->epoch, secret, why);
@@ -114,7 +116,7 @@ open_wrap(struct fc_chat *chat, const struct fc_chat_place *place, const struct 
         bytes_view_of(wrap->enc.data, wrap->enc.len), bytes_view_of(wrap->ciphertext.data, wrap->ciphertext.len),
         secret);
     if (err == ERR_OK) {
-        err = keep_secret(chat, place, row, secret, why);
+        err = keep_secret(chat, place, row, entry->user_id.data, secret, why);
     }
     digest_wipe(secret, sizeof(secret));
     return err == ERR_CORRUPT ? ERR_OK : err;
@@ -158,7 +160,7 @@ descend(struct fc_chat *chat, const struct fc_chat_place *place, const struct ep
         err =
             e2e_epoch_open_previous(secret, place->row.room_id, row->epoch - 1, bytes_as_view(&row->previous), before);
         if (err == ERR_OK) {
-            err = keep_secret(chat, place, &table->rows[i - 2], before, why);
+            err = keep_secret(chat, place, &table->rows[i - 2], NULL, before, why);
         } else if (err == ERR_CORRUPT) {
             err = ERR_OK; // a member who spoils it spoils it for all; each entry's author is on record
         }
@@ -308,8 +310,8 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
     return err;
 }
 
-enum err
-fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
+static enum err
+sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
 {
     bool is_behind = true;
     unsigned attempts = 0;
@@ -357,6 +359,20 @@ get_secret(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t epo
     }
     err = learn(chat, place, row.learned_seq, row.log_seq, why);
     return err == ERR_OK ? fc_store_epoch_get(chat->store, place->row.room_id, epoch, secret_out, why) : err;
+}
+
+enum err
+fc_chat_sync_log(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why)
+{
+    struct err_detail detail = {0};
+    enum err err = sync_log(chat, place, &detail);
+    if (err == ERR_OK) {
+        err = fc_chat_keep_name(chat, place, &detail);
+    }
+    if (why != NULL && err != ERR_OK) {
+        *why = detail;
+    }
+    return fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC, err, &detail);
 }
 
 enum err

@@ -373,11 +373,14 @@ static enum err
 open_info(const Fc__Chat__V1__GetLinkResponse *response, const struct link *link, struct promised *out,
     struct err_detail *why)
 {
+    static const uint8_t no_key[CRYPTO_KEY_BYTES];
     struct bytes info = {0};
     enum err err = e2e_open(link->secret, E2E_LABEL_LINK_INFO, bytes_view_of(link->keys.id, E2E_ID_BYTES),
         bytes_view_of(response->link_info.data, response->link_info.len), &info);
+    // Of a plain room nobody vouches for its maker: so the server cannot make a plain one of one that is not.
     bool is_sound = err == ERR_OK && info.size == LINK_INFO_BYTES && response->room_id.len == E2E_ID_BYTES &&
-                    memcmp(info.data, response->room_id.data, E2E_ID_BYTES) == 0;
+                    memcmp(info.data, response->room_id.data, E2E_ID_BYTES) == 0 &&
+                    response->is_plain == (memcmp(info.data + E2E_ID_BYTES, no_key, sizeof(no_key)) == 0);
     if (is_sound) {
         memcpy(out->room_id, info.data, E2E_ID_BYTES);
         memcpy(out->identity_key, info.data + E2E_ID_BYTES, CRYPTO_KEY_BYTES);

@@ -117,6 +117,13 @@ check_sender(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_
     const Fc__E2e__V1__Header *header = opening->message.header;
     bool is_named = false;
     enum err err = fc_chat_log_names(chat, place, header->user_id.data, &is_named, why);
+    if (err == ERR_OK && !is_named) {
+        // Who came in a moment ago.
+        err = fc_chat_sync_log(chat, place, why);
+        if (err == ERR_OK) {
+            err = fc_chat_log_names(chat, place, header->user_id.data, &is_named, why);
+        }
+    }
     if (err != ERR_OK) {
         return err;
     }
@@ -255,7 +262,17 @@ decrypt(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_openin
     return err;
 }
 
-// open_parsed checks and opens what an encrypted message holds. ERR_CORRUPT: it is not what it says.
+// fail_message is for what an honest server takes from nobody. What only members can see to be wrong, they see and go
+// on: else each of them could keep the others from reading.
+static enum err
+fail_message(const struct fc_chat_place *place, const struct fc_store_message *message, struct err_detail *why)
+{
+    return err_fail(why, ERR_UNTRUSTED,
+        "message %llu of \"%s\" is not by %s, as the server says, or was changed: it is not shown",
+        (unsigned long long)message->seq, place->row.name, message->sender_name);
+}
+
+// open_parsed checks and opens what an encrypted message holds.
 static enum err
 open_parsed(struct fc_chat *chat, struct fc_chat_place *place, bool is_new, struct fc_chat_opening *opening,
     struct fc_chat_opened *out, struct err_detail *why)
@@ -266,12 +283,20 @@ open_parsed(struct fc_chat *chat, struct fc_chat_place *place, bool is_new, stru
                          is_same(header->message_id, out->message.message_id, E2E_ID_BYTES) &&
                          is_same(header->user_id, out->message.sender_id, E2E_ID_BYTES);
     enum err err = is_consistent ? check_sender(chat, place, opening, &sender, why) : ERR_CORRUPT;
+    if (err == ERR_CORRUPT) {
+        err = fail_message(place, &out->message, why);
+    }
     if (err == ERR_OK && is_new) {
         err = check_seen(chat, place, header, out->message.seq, why);
     }
     if (err == ERR_OK) {
         memcpy(out->device_id, header->device_id.data, sizeof(out->device_id));
         out->message.device_id = out->device_id;
+        if (header->type == FC__E2E__V1__TYPE__DELETE) {
+            // Said openly, so that it is known without the key, too.
+            out->message.type = FC__CHAT__V1__MESSAGE_TYPE__DELETE;
+            out->message.target_seq = header->target_seq;
+        }
         out->sender = strdup(sender->name);
         out->message.sender_name = out->sender;
         err = out->sender == NULL ? ERR_NO_MEMORY : decrypt(chat, place, opening, out, why);
@@ -279,7 +304,7 @@ open_parsed(struct fc_chat *chat, struct fc_chat_place *place, bool is_new, stru
     return err;
 }
 
-// open_sealed says in `unread` what is wrong with a message. ahead may be NULL.
+// open_sealed says in `unread` what only members can see to be wrong with a message. ahead may be NULL.
 static enum err
 open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view sealed, bool is_new,
     struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
@@ -292,16 +317,12 @@ open_sealed(struct fc_chat *chat, struct fc_chat_place *place, struct bytes_view
         err = e2e_message_parse(sealed, &opening->message, &cause);
     }
     if (err == ERR_INVALID || err == ERR_TOO_BIG) {
-        err = ERR_CORRUPT;
+        err = fail_message(place, &out->message, why);
     }
     if (err == ERR_OK) {
         err = open_parsed(chat, place, is_new, opening, out, why);
     }
     e2e_message_deinit(&own.message);
-    if (err == ERR_CORRUPT) {
-        out->message.unread = FC_STORE_INVALID;
-        return ERR_OK;
-    }
     return err;
 }
 
@@ -329,14 +350,20 @@ open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat
     struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
 {
     enum err err = move_chain(place, wire, why);
-    if (err != ERR_OK || wire->sealed.len == 0) {
-        out->message.is_deleted = true;
+    // What was done to a message other messages say, not the server.
+    out->message.edited_ms = 0;
+    out->message.is_deleted = err == ERR_OK && wire->sealed.len == 0;
+    if (err != ERR_OK) {
         return err;
+    }
+    if (wire->sealed.len == 0) {
+        memcpy(out->sealed_hash, wire->sealed_hash.data, sizeof(out->sealed_hash)); // whose size the chain has checked
+        return ERR_OK;
     }
     err = open_sealed(chat, place, view_of(wire->sealed), true, ahead, out, why);
     if (err == ERR_OK && out->message.unread == FC_STORE_INVALID) {
-        fc_chat_warn(chat, "message %llu of \"%s\" is not by %s, as the server says, or was changed: it is not shown",
-            (unsigned long long)wire->seq, place->row.name, wire->sender);
+        fc_chat_warn(chat, "message %llu of \"%s\", by %s, cannot be opened: whoever sent it sealed it wrongly",
+            (unsigned long long)wire->seq, place->row.name, out->message.sender_name);
     }
     if (out->message.unread == FC_STORE_NO_KEY || out->message.unread == FC_STORE_NO_ENTRY) {
         out->message.sealed = view_of(wire->sealed);
@@ -344,9 +371,9 @@ open_encrypted(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat
     return err;
 }
 
-enum err
-fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
-    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
+static enum err
+begin_message(struct fc_chat_place *place, const Fc__Chat__V1__Message *wire, struct fc_chat_opened *out,
+    struct err_detail *why)
 {
     memset(out, 0, sizeof(*out));
     if (!is_id(wire->id) || !is_id(wire->sender_id) || !is_same(wire->room_id, place->row.room_id, E2E_ID_BYTES) ||
@@ -363,7 +390,28 @@ fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc
         .edited_ms = wire->edited_at_ms,
         .is_deleted = wire->is_deleted,
     };
+    return ERR_OK;
+}
+
+enum err
+fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
+    struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why)
+{
+    enum err err = begin_message(place, wire, out, why);
+    if (err != ERR_OK) {
+        return err;
+    }
     return place->row.is_plain ? take_plain(wire, out) : open_encrypted(chat, place, wire, ahead, out, why);
+}
+
+enum err
+fc_chat_open_again(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
+    struct fc_chat_opened *out, struct err_detail *why)
+{
+    enum err err = begin_message(place, wire, out, why);
+    out->message.edited_ms = 0;
+    out->message.is_deleted = false;
+    return err == ERR_OK ? open_sealed(chat, place, view_of(wire->sealed), false, NULL, out, why) : err;
 }
 
 void

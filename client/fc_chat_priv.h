@@ -92,6 +92,27 @@ enum err fc_chat_take_room(struct fc_chat *chat, const Fc__Chat__V1__Room *wire,
 enum err fc_chat_reload(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 void fc_chat_describe(const struct fc_chat_place *place, struct fc_room *out);
 
+// --- fc_chat_doubt.c
+
+enum fc_chat_doubt {
+    FC_CHAT_DOUBT_SYNC,  // over as soon as everything new can be fetched and is right
+    FC_CHAT_DOUBT_AUDIT, // only an audit says so
+};
+
+// fc_chat_judge passes err on. ERR_UNTRUSTED is remembered: nothing is sent to the room before it is settled.
+enum err fc_chat_judge(struct fc_chat *chat, const struct fc_chat_place *place, enum fc_chat_doubt doubt, enum err err,
+    const struct err_detail *why) ERR_CHECKED;
+// fc_chat_absolve ends a doubt. An audit ends all, a sync only that of one.
+enum err fc_chat_absolve(struct fc_chat *chat, const struct fc_chat_place *place, enum fc_chat_doubt doubt,
+    struct err_detail *why) ERR_CHECKED;
+// fc_chat_settle: ERR_UNTRUSTED: the server is still found to lie about the room.
+enum err fc_chat_settle(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
+// fc_chat_check_name: the room is called so by its members, and not by the server alone.
+enum err fc_chat_check_name(struct fc_chat *chat, struct fc_chat_place *place, const char *name,
+    struct err_detail *why) ERR_CHECKED;
+// fc_chat_keep_name keeps the name and topic that an encrypted room's log says.
+enum err fc_chat_keep_name(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
+
 // --- fc_chat_users.c: people, and one's own keys
 
 // fc_chat_own_device gives the keys of this device. ERR_NO_KEY: it has none, or does not speak for the account (any
@@ -194,6 +215,7 @@ struct fc_chat_opened {
     struct bytes file;
     uint8_t device_id[E2E_ID_BYTES];
     char *sender; // owned, of an encrypted one: as the sender's chain says
+    uint8_t sealed_hash[E2E_HASH_BYTES]; // of an encrypted one that the server shows without what it said
 };
 
 // fc_chat_open_message checks and opens a message as the server sent it, which is the next one after place's
@@ -201,9 +223,33 @@ struct fc_chat_opened {
 // is known of it already, which is used up, or NULL. ERR_UNTRUSTED: the chain is broken.
 enum err fc_chat_open_message(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
     struct fc_chat_opening *ahead, struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
+// fc_chat_open_again opens a message wherever it stands; the chain is the caller's affair.
+enum err fc_chat_open_again(struct fc_chat *chat, struct fc_chat_place *place, const Fc__Chat__V1__Message *wire,
+    struct fc_chat_opened *out, struct err_detail *why) ERR_CHECKED;
 void fc_chat_opened_deinit(struct fc_chat_opened *opened);
 // fc_chat_open_waiting opens those that waited for a key that is here now.
 enum err fc_chat_open_waiting(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
+
+// --- fc_chat_deleted.c
+
+// fc_chat_deleted_note remembers which of these messages the server shows without what they said, and which of those
+// before a member has taken back. In the transaction that keeps them.
+enum err fc_chat_deleted_note(struct fc_chat *chat, const struct fc_chat_place *place,
+    const struct fc_chat_opened *opened, size_t count, struct err_detail *why) ERR_CHECKED;
+// fc_chat_deleted_check: everything is here, so that each of them has to have been taken back. ERR_UNTRUSTED: by nobody.
+enum err fc_chat_deleted_check(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
+
+// --- fc_chat_own.c
+
+// fc_chat_own_note remembers that the server has given an own message a number. ERR_UNTRUSTED: another one has it.
+enum err fc_chat_own_note(struct fc_chat *chat, struct fc_chat_place *place, uint64_t seq,
+    const uint8_t message_id[E2E_ID_BYTES], struct err_detail *why) ERR_CHECKED;
+// fc_chat_own_check holds messages, in order and without gaps, against that. In the transaction that keeps them.
+enum err fc_chat_own_check(struct fc_chat *chat, const struct fc_chat_place *place, const struct fc_chat_opened *opened,
+    size_t count, struct err_detail *why) ERR_CHECKED;
+// fc_chat_own_entry_check fetches the log, which has to have an entry that the server has acknowledged.
+enum err fc_chat_own_entry_check(struct fc_chat *chat, struct fc_chat_place *place, const uint8_t hash[E2E_HASH_BYTES],
+    struct err_detail *why) ERR_CHECKED;
 
 // --- fc_chat_fetch.c
 

@@ -270,8 +270,8 @@ has_secret(struct fc_chat *chat, const struct fc_chat_place *place)
 static enum err
 prepare_room(struct fc_chat *chat, struct fc_chat_place *place, bool is_stale, struct err_detail *why)
 {
-    enum err err = ERR_OK;
-    if (place->state.state == NULL || is_stale || !has_secret(chat, place)) {
+    enum err err = fc_chat_settle(chat, place, why);
+    if (err == ERR_OK && (place->state.state == NULL || is_stale || !has_secret(chat, place))) {
         err = fc_chat_sync_log(chat, place, why);
     }
     if (err == ERR_OK && place->state.state == NULL) {
@@ -306,6 +306,15 @@ make_sealed_request(struct fc_chat *chat, struct fc_chat_place *place, const uin
     return err;
 }
 
+// is_of_now: the message was sealed for the newest entry of the log.
+static bool
+is_of_now(const struct fc_chat_place *place, const Fc__E2e__V1__Header *header)
+{
+    const Fc__E2e__V1__RoomState *state = place->state.state;
+    return header->epoch == state->epoch && bytes_view_equal(bytes_view_of(header->log_head.data, header->log_head.len),
+                                                bytes_view_of(state->head_hash.data, state->head_hash.len));
+}
+
 // reseal makes the request of a message in the outbox anew, for the epoch that holds now.
 static enum err
 reseal(struct fc_chat *chat, struct fc_chat_place *place, struct fc_store_outgoing *outgoing, struct err_detail *why)
@@ -319,6 +328,10 @@ reseal(struct fc_chat *chat, struct fc_chat_place *place, struct fc_store_outgoi
     enum err err = request == NULL ? ERR_NO_MEMORY : prepare_room(chat, place, true, why);
     if (err == ERR_OK) {
         err = e2e_message_parse(bytes_view_of(request->sealed.data, request->sealed.len), &message, why);
+    }
+    if (err == ERR_OK && is_of_now(place, message.header)) {
+        // The log says nothing new, and the server wants a new epoch: a device of somebody's has ended.
+        err = fc_chat_rekey(chat, place, why);
     }
     if (err == ERR_OK) {
         err = fc_chat_epoch_secret(chat, place, message.header->epoch, secret, why);
@@ -401,7 +414,14 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
 {
     struct fc_chat_place *place = NULL;
     bool is_stale = false;
-    enum err err = post(chat, outgoing, out, &is_stale, why);
+    enum err err = fc_chat_get_place(chat, outgoing->room_id, &place, why);
+    if (err == ERR_OK) {
+        err = fc_chat_settle(chat, place, why);
+    }
+    if (err != ERR_OK) {
+        return err; // it stays
+    }
+    err = post(chat, outgoing, out, &is_stale, why);
     for (unsigned i = 0; is_stale && i < FC_CHAT_ATTEMPTS; i++) {
         err = fc_chat_get_place(chat, outgoing->room_id, &place, why);
         if (err == ERR_OK) {
@@ -410,6 +430,14 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
         is_stale = false;
         if (err == ERR_OK) {
             err = post(chat, outgoing, out, &is_stale, why);
+        }
+    }
+    if (err == ERR_OK) {
+        struct err_detail cause = {0};
+        err = fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC,
+            fc_chat_own_note(chat, place, out->seq, outgoing->message_id, &cause), &cause);
+        if (err != ERR_OK && why != NULL) {
+            *why = cause;
         }
     }
     if (is_for_later(err)) {

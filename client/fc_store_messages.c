@@ -3,9 +3,9 @@
 // Nothing depends on the order of arrival: what a message looks like is made anew from the edits and deletions that are
 // kept of it (fold) whenever one of them or the message itself comes. `base_text` is what it was without them.
 //
-// Words are indexed after the messages of one call, all at once: FTS5 writes out what it has gathered whenever a statement
-// begins that could fail half-way. A statement that changes messages, whose triggers take the old words out of the index,
-// is preceded by the words of those that are new (change).
+// Words are indexed after the messages of one call, all at once: FTS5 writes out what it has gathered whenever a
+// statement begins that could fail half-way. A statement that changes messages, whose triggers take the old words out
+// of the index, is preceded by the words of those that are new (change).
 //
 // Indexes are named where SQLite, which keeps no statistics here, would go through a whole room.
 #include <assert.h>
@@ -167,7 +167,8 @@ wipe_row(struct fc_store *store, int64_t id, struct err_detail *why)
 // A message that is there already.
 struct known {
     int64_t id;
-    bool is_same; // has the message_id that was asked for
+    bool is_same;    // has the message_id that was asked for
+    bool was_opened; // has the device that sent it, as what was opened in an encrypted room
     uint8_t sender_id[E2E_ID_BYTES];
     Fc__Chat__V1__MessageType type;
     uint64_t target_seq;
@@ -184,7 +185,9 @@ find_known(struct fc_store *store, int64_t room, uint64_t seq, const uint8_t *me
 {
     struct db_rows *rows = NULL;
     enum err err = fc_store_select(store,
-        "SELECT id, message_id, sender_id, type, target_seq, unread, is_deleted, base_edited_ms, base_text IS NOT NULL FROM message "
+        "SELECT id, message_id, sender_id, type, target_seq, unread, is_deleted, base_edited_ms, base_text IS NOT "
+        "NULL, "
+        "device_id IS NOT NULL FROM message "
         "WHERE room = $1 AND seq = $2",
         DB_ARGS(db_int(room), fc_store_number(seq)), &rows, why);
     if (err == ERR_OK) {
@@ -198,6 +201,7 @@ find_known(struct fc_store *store, int64_t room, uint64_t seq, const uint8_t *me
             .is_deleted = db_rows_int(rows, 6) != 0,
             .base_edited_ms = db_rows_int(rows, 7),
             .is_edited = db_rows_int(rows, 8) != 0,
+            .was_opened = db_rows_int(rows, 9) != 0,
         };
         if (fc_store_copy_blob(rows, 2, out->sender_id, sizeof(out->sender_id)) != ERR_OK) {
             err = fc_store_fail(store, ERR_CORRUPT, why);
@@ -358,7 +362,11 @@ put_message(struct fc_store *store, int64_t room, const struct fc_store_message 
         return err_fail(why, ERR_CONFLICT, "the server shows another message under the number %llu than before",
             (unsigned long long)message->seq);
     }
-    if (is_known && (known.is_deleted || known.unread == FC_STORE_READABLE || known.unread == FC_STORE_REPEATED)) {
+    // One that the server has shown as deleted, in an encrypted room, and shows now.
+    bool is_back =
+        is_known && known.is_deleted && !known.was_opened && message->device_id != NULL && !message->is_deleted;
+    if (is_known && !is_back &&
+        (known.is_deleted || known.unread == FC_STORE_READABLE || known.unread == FC_STORE_REPEATED)) {
         return renew(store, room, &known, message, why);
     }
     err = find_copy(store, room, message, &unread, repeated, why);

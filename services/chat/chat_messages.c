@@ -10,6 +10,7 @@
 #include "services/chat/chat_blocks.h"
 #include "services/chat/chat_mentions.h"
 #include "services/chat/chat_rows.h"
+#include "services/chat/chat_sealed.h"
 
 _Static_assert((int)CHAT_HASH_BYTES == (int)E2E_HASH_BYTES, "the chain is made of the suite's hashes");
 
@@ -485,6 +486,10 @@ check(struct store_tx *tx, const struct chat_outgoing *outgoing, const struct ch
     }
     if (err == ERR_OK) {
         err = check_epoch(outgoing, room, gate, out, why);
+    }
+    if (err == ERR_OK && outgoing->sealed != NULL) {
+        err = chat_sealed_check_claims(tx, room, outgoing->sealed, why);
+        out->is_epoch_stale = err == ERR_CONFLICT;
     }
     if (err == ERR_OK) {
         err = check_about(tx, outgoing, room, why);

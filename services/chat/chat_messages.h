@@ -91,6 +91,10 @@ struct chat_outgoing_sealed {
     uint64_t epoch;
     uint64_t target_seq;       // of a deletion, else 0
     struct bytes_view file_id; // of the file that it announces; empty: none
+    // What its sender claims to have seen.
+    uint8_t log_head[CHAT_HASH_BYTES];
+    uint64_t seen_seq; // 0: no message
+    uint8_t seen_chain[CHAT_HASH_BYTES];
 };
 
 // chat_outgoing is a message to be appended; it borrows.

@@ -3,6 +3,13 @@
 #include <string.h>
 
 #include "e2e/e2e_message.h"
+#include "e2e/e2e_room.h"
+#include "services/chat/chat_rows.h"
+
+enum {
+    // Entries of a log that a sender may be behind: their hashes are computed anew.
+    LOG_HEADS_MAX = 16,
+};
 
 // What the database says about room and sender.
 struct reading {
@@ -124,7 +131,70 @@ chat_sealed_check(struct store *store, const struct chat_sealed_query *query, st
     out->file_id = query->file_id;
     out->epoch = message.header->epoch;
     out->target_seq = message.header->target_seq;
+    out->seen_seq = message.header->seen_seq;
+    memcpy(out->log_head, message.header->log_head.data, sizeof(out->log_head)); // whose sizes e2e_message_parse checks
+    if (out->seen_seq > 0) {
+        memcpy(out->seen_chain, message.header->seen_chain.data, sizeof(out->seen_chain));
+    }
     e2e_user_deinit(&reading.user);
     e2e_message_deinit(&message);
     return err;
+}
+
+static enum err
+check_seen(struct store_tx *tx, const struct chat_room *room, const struct chat_outgoing_sealed *sealed,
+    struct err_detail *why)
+{
+    struct store_rows *rows = NULL;
+    if (sealed->seen_seq == 0) {
+        return ERR_OK;
+    }
+    enum err err = store_query(tx, "SELECT chain FROM chat_messages WHERE room_id = $1 AND seq = $2",
+        STORE_ARGS(chat_rows_id(room->id), store_int((int64_t)sealed->seen_seq)), &rows);
+    if (err == ERR_OK) {
+        err = store_rows_next(rows);
+    }
+    bool is_so = err == ERR_OK && bytes_view_equal(store_rows_blob(rows, 0),
+                                      bytes_view_of(sealed->seen_chain, sizeof(sealed->seen_chain)));
+    store_rows_free(&rows);
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    return is_so ? ERR_OK
+                 : err_fail(why, ERR_INVALID, "the sealed message says that other messages were seen than there are");
+}
+
+// find_head looks among the newest entries. ERR_NOT_FOUND.
+static enum err
+find_head(struct store_tx *tx, const struct chat_room *room, const uint8_t log_head[CHAT_HASH_BYTES])
+{
+    uint8_t hash[CHAT_HASH_BYTES];
+    bool is_found = false;
+    struct store_rows *rows = NULL;
+    enum err err = store_query(tx, "SELECT body FROM chat_log WHERE room_id = $1 ORDER BY seq DESC LIMIT $2",
+        STORE_ARGS(chat_rows_id(room->id), store_int(LOG_HEADS_MAX)), &rows);
+    while (err == ERR_OK && !is_found) {
+        err = store_rows_next(rows);
+        if (err == ERR_OK) {
+            err = e2e_room_entry_hash(store_rows_blob(rows, 0), hash);
+        }
+        is_found = err == ERR_OK && memcmp(hash, log_head, sizeof(hash)) == 0;
+    }
+    store_rows_free(&rows);
+    return err;
+}
+
+enum err
+chat_sealed_check_claims(struct store_tx *tx, const struct chat_room *room, const struct chat_outgoing_sealed *sealed,
+    struct err_detail *why)
+{
+    enum err err = check_seen(tx, room, sealed, why);
+    if (err != ERR_OK || memcmp(room->log_hash, sealed->log_head, sizeof(sealed->log_head)) == 0) {
+        return err;
+    }
+    err = find_head(tx, room, sealed->log_head);
+    return err == ERR_NOT_FOUND
+               ? err_fail(why, ERR_CONFLICT, "\"%s\" has changed meanwhile; read its log and seal the message again",
+                     room->name)
+               : err;
 }

@@ -35,4 +35,10 @@ struct chat_sealed_query {
 enum err chat_sealed_check(struct store *store, const struct chat_sealed_query *query, struct chat_outgoing_sealed *out,
     struct err_detail *why) ERR_CHECKED;
 
+// chat_sealed_check_claims holds what the sender claims to have seen against what there is, in the transaction that
+// appends the message: members take a claim that is wrong for proof that the server lies, so that nobody may make one.
+// ERR_INVALID. ERR_CONFLICT: they have not seen the log for long.
+enum err chat_sealed_check_claims(struct store_tx *tx, const struct chat_room *room,
+    const struct chat_outgoing_sealed *sealed, struct err_detail *why) ERR_CHECKED;
+
 #endif

@@ -6,6 +6,7 @@ import unittest
 from fc.chat.v1 import chat_pb2
 from fc.e2e.v1 import message_pb2
 from fc_client import RpcError, Stub, e2e
+from fcd_process import INTEGRITY
 from room_people import RoomTestCase, epoch_secrets, own_keys
 
 CHAT = chat_pb2.DESCRIPTOR.services_by_name["Chat"]
@@ -104,21 +105,58 @@ class Forgery(RoomTestCase):
         self.fcd.start()
         return row["seq"]
 
+    def uproot(self, seq):
+        """The server repents."""
+        self.fcd.stop()
+        database = sqlite3.connect(self.server_database())
+        with database:
+            database.execute("DELETE FROM chat_messages WHERE room_id = ? AND seq = ?", (self.room_id, seq))
+            database.execute("UPDATE chat_rooms SET head_seq = ?, chain = (SELECT chain FROM chat_messages WHERE room_id = ? "
+                             "AND seq = ?) WHERE room_id = ?", (seq - 1, self.room_id, seq - 1, self.room_id))
+        database.close()
+        self.fcd.start()
+
     def test_every_client_rejects_it_when_the_server_takes_part(self):
-        for what, sealed in self.forgeries().items():
+        forgeries = self.forgeries()
+        # What the server cannot see is no lie of the server's: it is told, not shown, and the room goes on.
+        resigned = forgeries.pop("bert's text in carl's name")
+        for what, sealed in forgeries.items():
             seq = self.plant(sealed)
             for fc in (self.anna, self.bert, self.carl):
                 with self.subTest(what=what):
                     result = fc.try_run("history", "team", "--json", "--since", "0")
+                    self.assertEqual(result.code, INTEGRITY, repr(result))
+                    self.assertRegex(result.stderr, r"message %d |earlier messages" % seq)
                     self.assertNotIn(b"thousand", result.stdout)
-                    for message in result.objects:
-                        if message["seq"] == seq:
-                            self.assertEqual(message.get("text") or "", "")
-                            self.assertTrue(message.get("unreadable"), message)
-                    self.assertEqual([message["text"] for message in result.objects if message.get("text")],
-                                     ["by bert", "by carl"])
+                    # What came before it is good, and nothing is said to such a server.
+                    offline = fc.run("history", "team", "--json", "--since", "0", "--offline")
+                    self.assertEqual([message["text"] for message in offline.objects], ["by bert", "by carl"])
+                    self.assertEqual(fc.try_run("send", "team", "secret").code, INTEGRITY)
+            self.uproot(seq)
+        seq = self.plant(resigned)
+        for fc in (self.anna, self.bert, self.carl):
+            result = fc.try_run("history", "team", "--json", "--since", "0")
+            self.assertRegex(result.stderr, f"message {seq} .* by carl, cannot be opened")
+            self.assertTrue(result.objects[-1]["unreadable"])
+            self.assertEqual([message["text"] for message in result.objects if message.get("text")],
+                             ["by bert", "by carl"])
         self.anna.run("send", "team", "it goes on")
         self.assertEqual(self.texts(self.bert, "team")[-1], "it goes on")
+
+    def test_a_new_machine_rejects_it_among_many(self):
+        """So many that they are opened on several threads at once."""
+        lines = [f"line {number}" for number in range(200)]
+        self.bert.run("send", "team", "-", stdin="\n".join(lines[:150]).encode(), seconds=60)
+        planted = {self.plant(sealed) for sealed in self.forgeries().values()}
+        self.bert.run("send", "team", "-", stdin="\n".join(lines[150:]).encode(), seconds=60)
+        fresh = self.person()
+        fresh.run("login", "anna", "--password-stdin", stdin=b"a long password")
+        result = fresh.try_run("history", "team", "--json", "--since", "0")
+        self.assertEqual({one["seq"] for one in result.objects if one.get("unreadable")}, planted)
+        self.assertEqual([one["text"] for one in result.objects if one["seq"] not in planted],
+                         ["by bert", "by carl", *lines])
+        self.assertNotIn(b"thousand", result.stdout)
+        self.assertEqual(result.stderr.count("it is not shown"), len(planted), result.stderr)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,8 @@ find_file(void *context, struct store_tx *tx, const uint8_t room_id[CHAT_ID_BYTE
     return memcmp(file_id, known_file_id, CHAT_ID_BYTES) == 0 ? ERR_OK : ERR_NOT_FOUND;
 }
 
+static const uint8_t no_log[CHAT_HASH_BYTES]; // the head of a room without a log, as these tests have
+
 // A message to be sealed and sent; what is left out is as it should be.
 struct draft {
     const struct chat_user *sender; // who makes the call
@@ -81,6 +83,9 @@ struct draft {
     size_t content_size;
     struct bytes_view file_id;
     size_t flipped_at; // of the sealed message; 0: nowhere
+    const uint8_t *log_head;
+    uint64_t seen_seq;
+    const uint8_t *seen_chain;
 
     struct bytes sealed;
     struct chat_sent sent;
@@ -96,7 +101,6 @@ field(const uint8_t *data, size_t size)
 static void
 seal(struct draft *draft, const uint8_t *request_id)
 {
-    static const uint8_t log_head[E2E_HASH_BYTES] = {1};
     Fc__E2e__V1__Header header = FC__E2E__V1__HEADER__INIT;
     header.suite = E2E_SUITE;
     header.room_id = field(draft->room_id == NULL ? team_id : draft->room_id, E2E_ID_BYTES);
@@ -104,7 +108,9 @@ seal(struct draft *draft, const uint8_t *request_id)
     header.user_id = field(draft->header_user_id == NULL ? draft->sender->id : draft->header_user_id, E2E_ID_BYTES);
     header.device_id = field(devices[draft->device].id, E2E_ID_BYTES);
     header.message_id = field(draft->message_id == NULL ? request_id : draft->message_id, E2E_ID_BYTES);
-    header.log_head = field(log_head, sizeof(log_head));
+    header.log_head = field(draft->log_head == NULL ? no_log : draft->log_head, E2E_HASH_BYTES);
+    header.seen_seq = draft->seen_seq;
+    header.seen_chain = field(draft->seen_chain, draft->seen_seq == 0 ? 0 : E2E_HASH_BYTES);
     header.type = draft->delete_seq == 0 ? FC__E2E__V1__TYPE__MESSAGE : FC__E2E__V1__TYPE__DELETE;
     header.target_seq = draft->delete_seq;
     uint8_t *content = calloc(1, draft->content_size + 1);
@@ -271,6 +277,37 @@ test_only_the_present_epoch_counts(void **state)
     bytes_free(&draft.sealed);
 }
 
+// Others take what a message says that was seen for proof against the server.
+static void
+test_claims_are_held_against_what_there_is(void **state)
+{
+    (void)state;
+    static const uint8_t wrong[CHAT_HASH_BYTES] = {1};
+    struct draft first = {.sender = &alice};
+    assert_int_equal(send_sealed(&first), ERR_OK);
+    struct draft second = {.sender = &bob, .device = BOBS, .seen_seq = 1, .seen_chain = first.sent.chain};
+    assert_int_equal(send_sealed(&second), ERR_OK);
+    expect((struct draft){.sender = &alice, .seen_seq = 1, .seen_chain = wrong}, ERR_INVALID, "seen");
+    expect((struct draft){.sender = &alice, .seen_seq = 2, .seen_chain = first.sent.chain}, ERR_INVALID, "seen");
+    expect((struct draft){.sender = &alice, .seen_seq = 3, .seen_chain = second.sent.chain}, ERR_INVALID, "seen");
+    struct draft behind = {.sender = &alice, .log_head = wrong};
+    assert_int_equal(send_sealed(&behind), ERR_CONFLICT);
+    assert_true(behind.sent.is_epoch_stale);
+    // One of the newest entries will do.
+    uint8_t entry[] = "an entry";
+    uint8_t head[CHAT_HASH_BYTES];
+    assert_int_equal(digest_of(DIGEST_SHA256, bytes_view_of(entry, sizeof(entry)), head), ERR_OK);
+    behind.log_head = head;
+    assert_int_equal(send_sealed(&behind), ERR_CONFLICT);
+    execute("INSERT INTO chat_log (room_id, seq, body) VALUES ($1, 1, $2)",
+        STORE_ARGS(store_blob(team_id, sizeof(team_id)), store_blob(entry, sizeof(entry))));
+    assert_int_equal(send_sealed(&behind), ERR_OK);
+    assert_int_equal(behind.sent.seq, 3);
+    bytes_free(&first.sealed);
+    bytes_free(&second.sealed);
+    bytes_free(&behind.sealed);
+}
+
 static void
 test_size_is_limited(void **state)
 {
@@ -408,6 +445,7 @@ main(void)
         TEST(test_messages_of_others_are_refused),
         TEST(test_changed_bytes_are_refused),
         TEST(test_only_the_present_epoch_counts),
+        TEST(test_claims_are_held_against_what_there_is),
         TEST(test_size_is_limited),
         TEST(test_deletion_keeps_the_hash),
         TEST(test_announced_file_has_to_be_shared_with_the_room),

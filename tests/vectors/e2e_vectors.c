@@ -20,6 +20,8 @@ static const struct {
         write_epoch},
     {"message", "messages, padded, sealed and signed, and the chain over them", write_message},
     {"user_chain", "a user's chain, what it comes to, and entries that are refused as its next one", write_user_chain},
+    {"room_log", "a room's log, what each entry makes of the room, and entries that are refused as its next one",
+        write_room_log},
     {"file", "files in segments", write_file},
     {"recovery", "recovery keys, how they are written and typed, and the keys of their pseudo-device", write_recovery},
     {"safety_number", "the numbers that two users compare", write_safety_number},

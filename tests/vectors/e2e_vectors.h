@@ -10,6 +10,7 @@ void write_hpke(struct vector_json *json);
 void write_epoch(struct vector_json *json);
 void write_message(struct vector_json *json);
 void write_user_chain(struct vector_json *json);
+void write_room_log(struct vector_json *json);
 void write_file(struct vector_json *json);
 void write_recovery(struct vector_json *json);
 void write_safety_number(struct vector_json *json);

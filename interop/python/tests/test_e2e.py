@@ -17,7 +17,7 @@ def load(name):
 
 def unhex(vector):
     """All values that are hex digits as bytes, but for those that are text."""
-    texts = {"label", "text", "typed", "mistyped", "number", "what", "name", "user_name", "about"}
+    texts = {"label", "text", "typed", "mistyped", "number", "what", "name", "user_name", "about", "fingerprint"}
     if isinstance(vector, dict):
         return {key: value if key in texts else unhex(value) for key, value in vector.items()}
     if isinstance(vector, list):

@@ -10,7 +10,6 @@ from fc_client import Channel, RpcError, log_in, sign_up
 from fc_client.e2e import Refused
 from fc_client.rooms import Account, NoKey
 from fcd_process import FcTestCase, limit
-from screen import FullScreen
 
 PASSWORD = "a long password"
 EXAMPLE = pathlib.Path(__file__).resolve().parents[1] / "example_rooms.py"
@@ -141,11 +140,7 @@ class Together(RoomsTestCase):
         self.alice.run("room", "create", self.room, "--member", self.robot.user_name)
         content = os.urandom((1 << 20) + 17)
         self.alice.write("plan.bin", content)
-        command = [os.environ["FC"], "chat", self.room]
-        with FullScreen(command, env=self.alice.env, cwd=self.alice.cwd) as screen:
-            screen.shows(": connected")
-            screen.enter("/file plan.bin")
-            screen.shows("plan.bin is sent", seconds=40)
+        self.alice.run("upload", "plan.bin", "--room", self.room)
         room = self.robot.room(self.room)
         (message,) = room.messages()
         self.assertEqual((message.content.file.name, message.content.file.key.plain_size_bytes),

@@ -209,8 +209,9 @@ chat_core_find_room(struct store_tx *tx, const char *room, const uint8_t user_id
     struct err_detail *why)
 {
     uint8_t room_id[CHAT_ID_BYTES];
+    bool is_by_id = chat_core_is_room_id(room, room_id);
     enum err err = ERR_OK;
-    if (chat_core_is_room_id(room, room_id)) {
+    if (is_by_id) {
         err = chat_core_get_room(tx, room_id, user_id, out);
     } else if (room[0] == '@') {
         err = text_check_user_name(room + 1, why);
@@ -229,6 +230,11 @@ chat_core_find_room(struct store_tx *tx, const char *room, const uint8_t user_id
         err == ERR_OK && !out->is_member && !out->is_invited && out->kind != FC__E2E__V1__ROOM_KIND__PUBLIC;
     if (is_hidden) {
         memset(out, 0, sizeof(*out));
+    }
+    if ((is_hidden || err == ERR_NOT_FOUND) && is_by_id) {
+        // The person who reads this has named the room otherwise.
+        return err_fail(why, ERR_NOT_FOUND,
+            "there is no such room, or you are not in it; fc room list shows those you can join");
     }
     if (is_hidden || err == ERR_NOT_FOUND) {
         return err_fail(why, ERR_NOT_FOUND, "no room \"%s\"; fc room list shows those you can join", room);

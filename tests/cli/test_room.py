@@ -68,7 +68,7 @@ class Rooms(FcTestCase):
         for command in (("join", "nowhere"), ("leave", "nowhere"), ("send", "nowhere", "x"), ("history", "nowhere"),
                         ("history", "0" * 32)):
             with self.subTest(command=command):
-                self.assert_fails(self.alice.try_run(*command), NOT_FOUND, "nowhere|0000")
+                self.assert_fails(self.alice.try_run(*command), NOT_FOUND, "nowhere|no such room")
 
     def test_who_is_no_member_may_not_read_or_send(self):
         self.enter()

@@ -5,7 +5,7 @@ import unittest
 
 from fc.chat.v1 import chat_pb2
 from fc_client import e2e
-from fcd_process import DONE, check_report, limit, running, wait_until
+from fcd_process import DONE, check_report, limit, running
 from room_people import AMEND, SEND, RoomTestCase, opens, queued
 
 KILLS = 12

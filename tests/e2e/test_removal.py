@@ -34,6 +34,9 @@ class Removed(RoomTestCase):
             with self.subTest(command=command):
                 self.assert_shut_out(carl.try_run(*command))
 
+        # It is said in words that mean something.
+        self.assertNotIn(room_id.hex(), carl.try_run("send", "team", "x").stderr)
+
         stored, secrets = self.sealed_messages(room_id), self.all_secrets(carl, room_id)
         self.assertGreaterEqual(len(secrets), 2)
         for seq, sealed in stored.items():

@@ -94,6 +94,23 @@ is_added(const struct fc_chat_entry *entry, const uint8_t user_id[E2E_ID_BYTES])
     return false;
 }
 
+// gives_links_keys: as the room is after the entry.
+static bool
+gives_links_keys(const struct fc_chat_place *place, const struct fc_chat_entry *entry)
+{
+    const Fc__E2e__V1__RoomState *state = place->state.state;
+    Fc__E2e__V1__History history = state == NULL ? FC__E2E__V1__HISTORY__HISTORY_ALL : state->history;
+    for (size_t i = 0; i < entry->entry.n_changes; i++) {
+        const Fc__E2e__V1__RoomChange *change = entry->entry.changes[i];
+        if (change->kind_case == FC__E2E__V1__ROOM_CHANGE__KIND_CREATE) {
+            history = change->create->history;
+        } else if (change->kind_case == FC__E2E__V1__ROOM_CHANGE__KIND_SET_HISTORY) {
+            history = change->set_history;
+        }
+    }
+    return history == FC__E2E__V1__HISTORY__HISTORY_ALL;
+}
+
 // list_targets names the head of everybody who is in the room then, and lists those who get keys: not those who have
 // another identity than the room knows.
 static enum err
@@ -128,7 +145,10 @@ list_targets(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_
                 user->name, place->row.name);
         }
     }
-    for (size_t i = 0; i < link_count && err == ERR_OK; i++) {
+    if (err != ERR_OK || !gives_links_keys(place, entry)) {
+        return err;
+    }
+    for (size_t i = 0; i < link_count; i++) {
         if (!fc_chat_entry_revokes(entry, state->links[i]->link)) {
             receivers->targets[receivers->target_count++].link = state->links[i]->link;
         }

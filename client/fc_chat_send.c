@@ -248,7 +248,7 @@ static bool
 is_rekey_due(const struct fc_chat *chat, const struct fc_chat_place *place)
 {
     const Fc__E2e__V1__RoomState *state = place->state.state;
-    for (size_t i = 0; i < state->n_links; i++) {
+    for (size_t i = 0; e2e_room_has_link_keys(state) && i < state->n_links; i++) {
         if (fc_chat_is_link_spent(chat, place, state->links[i])) {
             return true;
         }

@@ -141,7 +141,7 @@ struct fc_store_room {
     uint64_t read_seq;
     uint64_t log_seq;     // entries of the log that are kept
     uint64_t learned_seq; // those of them whose secrets for us have been kept
-    // Of the messages kept.
+    // Of the messages kept. Only fc_store_room_each counts them.
     uint64_t unread_count;  // after read_seq, by others
     uint64_t mention_count; // those of them that mention this account's user, or everybody
 };

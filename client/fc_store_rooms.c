@@ -5,7 +5,9 @@
 
 #define COLUMNS                                                                                                        \
     "r.room_id, r.name, r.topic, r.kind, r.is_plain, r.is_member, r.is_muted, r.head_seq, r.synced_seq, r.chain, "     \
-    "r.read_seq, r.log_seq, r.learned_seq, "                                                                           \
+    "r.read_seq, r.log_seq, r.learned_seq"
+// These take as long as there are messages to count.
+#define COUNTS                                                                                                         \
     "(SELECT COUNT(*) FROM message m WHERE m.room = r.id AND m.seq > r.read_seq AND m.is_counted = 1), "               \
     "(SELECT COUNT(*) FROM message m WHERE m.room = r.id AND m.seq > r.read_seq AND m.is_mention = 1)"
 
@@ -22,8 +24,6 @@ read_room(struct db_rows *rows, struct fc_store_room *out)
         .read_seq = (uint64_t)db_rows_int(rows, 10),
         .log_seq = (uint64_t)db_rows_int(rows, 11),
         .learned_seq = (uint64_t)db_rows_int(rows, 12),
-        .unread_count = (uint64_t)db_rows_int(rows, 13),
-        .mention_count = (uint64_t)db_rows_int(rows, 14),
     };
     fc_store_copy_text(rows, 1, out->name, sizeof(out->name));
     fc_store_copy_text(rows, 2, out->topic, sizeof(out->topic));
@@ -65,13 +65,15 @@ fc_store_room_each(struct fc_store *store, fc_store_room_fn *fn, void *context, 
 {
     struct db_rows *rows = NULL;
     struct fc_store_room room;
-    enum err err =
-        fc_store_select(store, "SELECT " COLUMNS " FROM room r ORDER BY r.name, r.id", DB_NO_ARGS, &rows, why);
+    enum err err = fc_store_select(store, "SELECT " COLUMNS ", " COUNTS " FROM room r ORDER BY r.name, r.id",
+        DB_NO_ARGS, &rows, why);
     for (; err == ERR_OK; err = fc_store_next(store, rows, why)) {
         if (read_room(rows, &room) != ERR_OK) {
             err = fc_store_fail(store, ERR_CORRUPT, why);
             break;
         }
+        room.unread_count = (uint64_t)db_rows_int(rows, 13);
+        room.mention_count = (uint64_t)db_rows_int(rows, 14);
         if (!fn(context, &room)) {
             break;
         }

@@ -231,7 +231,7 @@ add_devices(struct given_list *list, const struct e2e_room_heads *heads, const s
     }
 }
 
-// The devices of those in the room whose heads are named, and the links: all with the same epoch.
+// The devices of those in the room whose heads are named, and the links that have keys: all with the same epoch.
 static enum err
 list_receivers(const struct e2e_room_draft *draft, uint64_t epoch, struct given_list *out)
 {
@@ -243,7 +243,7 @@ list_receivers(const struct e2e_room_draft *draft, uint64_t epoch, struct given_
             add_devices(out, draft->heads, seen, epoch);
         }
     }
-    for (size_t i = 0; err == ERR_OK && i < state->n_links; i++) {
+    for (size_t i = 0; err == ERR_OK && e2e_room_has_link_keys(state) && i < state->n_links; i++) {
         given_list_add(out, state->links[i]->link->link_id.data, epoch);
     }
     if (err == ERR_OK) {
@@ -425,7 +425,7 @@ take_rekey(struct e2e_room_draft *draft)
     draft->state->epoch = rekey->epoch;
     draft->state->epoch_started_at_ms = draft->entry->created_at_ms;
     // A link that is still there has been given the new key as well.
-    draft->state->is_rekey_needed = has_used_up_link(draft->state);
+    draft->state->is_rekey_needed = e2e_room_has_link_keys(draft->state) && has_used_up_link(draft->state);
     return e2e_room_set_bytes(&draft->state->commitment, rekey->commitment.data, rekey->commitment.len);
 }
 

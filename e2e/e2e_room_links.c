@@ -63,6 +63,12 @@ e2e_room_apply_add_link(struct e2e_room_draft *draft, const Fc__E2e__V1__InviteL
 }
 
 bool
+e2e_room_has_link_keys(const Fc__E2e__V1__RoomState *state)
+{
+    return !state->is_plain && state->history == FC__E2E__V1__HISTORY__HISTORY_ALL;
+}
+
+bool
 e2e_room_is_link_used_up(const Fc__E2e__V1__RoomLink *link)
 {
     return link->link->max_uses != 0 && link->use_count >= link->link->max_uses;
@@ -131,6 +137,6 @@ e2e_room_apply_join_by_link(struct e2e_room_draft *draft, const Fc__E2e__V1__Joi
     }
     link->use_count++;
     // Whoever has the link has the present key, too: what follows is not for them.
-    draft->state->is_rekey_needed |= !draft->state->is_plain && e2e_room_is_link_used_up(link);
+    draft->state->is_rekey_needed |= e2e_room_has_link_keys(draft->state) && e2e_room_is_link_used_up(link);
     return e2e_room_let_in(draft, draft->entry->user_id.data, join->user_name, role, false, why);
 }

@@ -143,6 +143,21 @@ class Forgery(RoomTestCase):
         self.anna.run("send", "team", "it goes on")
         self.assertEqual(self.texts(self.bert, "team")[-1], "it goes on")
 
+    def test_a_new_machine_rejects_it_among_many(self):
+        """So many that they are opened on several threads at once."""
+        lines = [f"line {number}" for number in range(200)]
+        self.bert.run("send", "team", "-", stdin="\n".join(lines[:150]).encode(), seconds=60)
+        planted = {self.plant(sealed) for sealed in self.forgeries().values()}
+        self.bert.run("send", "team", "-", stdin="\n".join(lines[150:]).encode(), seconds=60)
+        fresh = self.person()
+        fresh.run("login", "anna", "--password-stdin", stdin=b"a long password")
+        result = fresh.try_run("history", "team", "--json", "--since", "0")
+        self.assertEqual({one["seq"] for one in result.objects if one.get("unreadable")}, planted)
+        self.assertEqual([one["text"] for one in result.objects if one["seq"] not in planted],
+                         ["by bert", "by carl", *lines])
+        self.assertNotIn(b"thousand", result.stdout)
+        self.assertEqual(result.stderr.count("it is not shown"), len(planted), result.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

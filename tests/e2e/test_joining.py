@@ -3,8 +3,9 @@ import base64
 import re
 import unittest
 
+from fc_client import e2e
 from fcd_process import DONE, wait_until
-from room_people import RoomTestCase, epoch_secrets, opens
+from room_people import RoomTestCase, opens
 
 
 class Late(RoomTestCase):
@@ -84,6 +85,27 @@ class Links(RoomTestCase):
         self.assert_secrets_are_nowhere()
         self.fcd.restart()
         self.assert_secrets_are_nowhere()
+
+    def test_a_link_gives_nothing_from_before_where_history_begins_with_joining(self):
+        self.room("fresh", self.anna, options=("--history", "joined"))
+        room_id = bytes.fromhex(self.listed(self.anna, "fresh")["id"])
+        link = self.anna.run("invite", "fresh", "--link", "--json").object["link"]
+        self.secrets.append(link.split("#")[1])
+        self.anna.run("room", "amend", "fresh", "--rekey")
+        self.anna.run("send", "fresh", "after the link, before bert")
+        self.assertEqual(self.join(self.bert, link).code, DONE)
+        self.anna.run("send", "fresh", "with bert")
+        said = self.history(self.bert, "fresh")
+        self.assertEqual([message.get("text") for message in said if "unreadable" not in message], ["with bert"])
+        keys = e2e.Keys.derived(base64.urlsafe_b64decode(self.secrets[-1] + "="), e2e.LABEL_LINK_KEYS)
+        self.assertEqual(self.wraps_for(room_id, keys), set())
+        sealed = self.sealed_messages(room_id)
+        self.assertEqual([any(opens(sealed[seq], secret) for secret in self.all_secrets(self.bert, room_id))
+                          for seq in sealed], [False, True])
+        # Where all is read, the link's keys are among the wraps: the search would have found them.
+        link = self.anna.run("invite", "team", "--link", "--json").object["link"]
+        keys = e2e.Keys.derived(base64.urlsafe_b64decode(link.split("#")[1] + "="), e2e.LABEL_LINK_KEYS)
+        self.assertEqual(len(self.wraps_for(self.room_id, keys)), 1)
 
     def test_a_revoked_link_leads_nowhere(self):
         link, link_id = self.link(self.anna)

@@ -177,7 +177,7 @@ class RoomTestCase(FcTestCase):
             for rekey in rekeys:
                 for secret in secrets if rekey.previous else ():
                     try:
-                        more.add(e2e.open_previous(secret, room_id, rekey.epoch, rekey.previous))
+                        more.add(e2e.open_previous(secret, room_id, rekey.epoch - 1, rekey.previous))
                     except e2e.Refused:
                         pass
             if more <= secrets:

@@ -261,6 +261,34 @@ test_joined_history_rekeys_for_newcomers(void **state)
     expect(entry, bob, ERR_INVALID, "must not get the epoch before");
 }
 
+static void
+test_links_get_no_key_where_history_begins_with_joining(void **state)
+{
+    (void)state;
+    assert_int_equal(e2e_keys_generate(&link_keys), ERR_OK);
+    Fc__E2e__V1__RoomEntry *entry = small_entry_by(carol);
+    entry_add_link(entry, &link_keys, FC__E2E__V1__ROLE__MEMBER);
+    entry_wrap(entry, link_keys.id, 1);
+    expect(entry, carol, ERR_INVALID, "no device or link of the room");
+    entry = small_entry_by(carol);
+    Fc__E2e__V1__InviteLink *link = entry_add_link(entry, &link_keys, FC__E2E__V1__ROLE__MEMBER);
+    link->max_uses = 1;
+    expect(entry, carol, ERR_OK, NULL);
+    entry = entry_by(bob);
+    rekey_for(entry, EVERYBODY(alice, bob, carol));
+    entry_wrap(entry, link_keys.id, 2);
+    expect(entry, bob, ERR_INVALID, "exactly the 3 devices and links");
+    entry = entry_by(bob);
+    rekey_for(entry, EVERYBODY(alice, bob, carol));
+    expect(entry, bob, ERR_OK, NULL);
+    // Who joins makes a new key, which the link does not get either: nothing is left to be done.
+    entry = entry_by(dave);
+    entry_join_by_link(entry, &link_keys, dave);
+    rekey_for(entry, EVERYBODY(alice, bob, carol, dave));
+    assert_int_equal(apply_at(entry, &dave->devices[0], &link_keys, 0), ERR_OK);
+    assert_false(room.state->is_rekey_needed);
+}
+
 int
 main(void)
 {
@@ -275,6 +303,8 @@ main(void)
         IN_ROOM(test_reset_identity_gets_no_keys_until_added_again),
         IN_ROOM(test_reset_identity_may_leave),
         cmocka_unit_test_setup_teardown(test_joined_history_rekeys_for_newcomers, setup_joined, teardown),
+        cmocka_unit_test_setup_teardown(test_links_get_no_key_where_history_begins_with_joining, setup_joined,
+            teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -347,6 +347,12 @@ rpc_unary_response(const struct rpc_unary *call)
 }
 
 void
+rpc_unary_cancel(struct rpc_unary *call)
+{
+    (void)call;
+}
+
+void
 rpc_unary_deinit(struct rpc_unary *call)
 {
     (void)call;

@@ -176,8 +176,7 @@ make_place(struct fc_chat *chat, const struct fc_store_room *row, struct fc_chat
         err = place->chains == NULL ? ERR_NO_MEMORY : load_state(chat, place, why);
     }
     if (err == ERR_OK && !row->is_plain) {
-        memcpy(place->chains[row->synced_seq % FC_CHAT_CHAINS_KEPT], row->chain, sizeof(row->chain));
-        place->chain_first = row->synced_seq;
+        err = fc_chat_chains_load(chat, place, why);
     }
     if (err == ERR_OK) {
         HASH_ADD(hh, chat->places, row.room_id, sizeof(place->row.room_id), place);
@@ -199,14 +198,14 @@ fc_chat_reload(struct fc_chat *chat, struct fc_chat_place *place, struct err_det
     if (err != ERR_OK) {
         return err;
     }
-    if (!row.is_plain && row.synced_seq != place->row.synced_seq) {
-        // Another process has fetched more: the chain goes on from there.
-        memcpy(place->chains[row.synced_seq % FC_CHAT_CHAINS_KEPT], row.chain, sizeof(row.chain));
-        place->chain_first = row.synced_seq;
-    }
+    bool has_new_messages = !row.is_plain && row.synced_seq != place->row.synced_seq;
     bool has_new_entries = !row.is_plain && row.log_seq != (place->state.state == NULL ? 0 : place->state.state->seq);
     place->row = row;
-    return has_new_entries ? load_state(chat, place, why) : ERR_OK;
+    if (has_new_messages) {
+        // Another process has fetched more: the chain goes on from there.
+        err = fc_chat_chains_load(chat, place, why);
+    }
+    return err == ERR_OK && has_new_entries ? load_state(chat, place, why) : err;
 }
 
 enum err

@@ -50,6 +50,9 @@ keep(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_chat_ope
         err = fc_store_room_set_synced(chat->store, place->row.room_id, last_seq, chain, why);
     }
     if (err == ERR_OK) {
+        err = fc_chat_chains_save(chat, place, last_seq, why);
+    }
+    if (err == ERR_OK) {
         err = fc_store_commit(chat->store, why);
     } else {
         fc_store_rollback(chat->store);

@@ -240,6 +240,14 @@ void fc_chat_opened_deinit(struct fc_chat_opened *opened);
 // fc_chat_open_waiting opens those that waited for a key that is here now.
 enum err fc_chat_open_waiting(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 
+// --- fc_chat_chains.c
+
+// fc_chat_chains_save keeps the places of the chain up to last_seq; in the transaction that keeps the messages.
+enum err fc_chat_chains_save(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t last_seq,
+    struct err_detail *why) ERR_CHECKED;
+// fc_chat_chains_load makes those of an encrypted room, after row has been read.
+enum err fc_chat_chains_load(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
+
 // --- fc_chat_deleted.c
 
 // fc_chat_deleted_note remembers which of these messages the server shows without what they said, and which of those

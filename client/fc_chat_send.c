@@ -418,7 +418,7 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
     if (err == ERR_OK) {
         err = fc_chat_settle(chat, place, why);
     }
-    if (err != ERR_OK) {
+    if (err != ERR_OK && err != ERR_NOT_FOUND) { // not a room that has been forgotten here
         return err; // it stays
     }
     err = post(chat, outgoing, out, &is_stale, why);
@@ -432,8 +432,8 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
             err = post(chat, outgoing, out, &is_stale, why);
         }
     }
-    err = fc_chat_ask_gone(chat, place, err, why);
-    if (err == ERR_OK) {
+    err = place == NULL ? err : fc_chat_ask_gone(chat, place, err, why);
+    if (err == ERR_OK && place != NULL) {
         struct err_detail cause = {0};
         err = fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC,
             fc_chat_own_note(chat, place, out->seq, outgoing->message_id, &cause), &cause);
@@ -478,7 +478,7 @@ flush(struct fc_chat *chat, size_t *count_out, struct err_detail *why)
         if (err == ERR_OK) {
             ++*count_out;
         } else if (!is_for_later(err) && err != ERR_NO_MEMORY) {
-            fc_chat_warn(chat, "a message to \"%s\" that waited to be sent was refused: %s", outgoing.room_name,
+            fc_chat_warn(chat, "a message to \"%s\" that waited was not sent: %s", outgoing.room_name,
                 err_message(why, err));
             err = ERR_OK;
         }

@@ -110,6 +110,20 @@ class Order(MessagesTestCase):
         self.say(self.carol, "three")
         self.assert_change_is_detected(lambda messages: messages[:2] + [messages[3]], "shown other messages before it")
 
+    def test_two_in_another_order_long_ago(self):
+        """Whoever notices had read on since, in other runs, and the sender who tells had not."""
+        for text in ("one", "two", "three"):
+            self.alice.run("send", self.room, text)  # having seen nothing
+        reorder = lambda messages: [messages[1], messages[0], *messages[2:]]
+        self.bob.proxy.answers = self.showing(reorder)
+        self.assertEqual(self.texts(self.bob), ["two", "one", "three"])
+        self.carol.run("history", self.room)
+        self.alice.run("send", self.room, "four")
+        self.assertEqual(self.texts(self.bob)[-1], "four")
+        self.carol.run("send", self.room, "five")
+        self.assert_detected(self.bob, "shown other messages before it")
+        self.assert_sends_nothing(self.bob)
+
     def test_an_audit_finds_what_was_changed_since(self):
         self.say(self.alice, "one", "two")
         self.bob.run("history", self.room)

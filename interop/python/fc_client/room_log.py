@@ -43,6 +43,10 @@ class Link:
     link: chain_pb2.InviteLink
     use_count: int = 0
 
+    @property
+    def is_used_up(self) -> bool:
+        return 0 < self.link.max_uses <= self.use_count
+
 
 @dataclass
 class Epoch:
@@ -216,16 +220,19 @@ class _Step:
         link = self.after.links.get(link_id)
         if link is None:
             raise Refused("there is no such link")
-        is_over = 0 < link.link.max_uses <= link.use_count or 0 < link.link.expires_at_ms <= self.entry.created_at_ms
+        is_over = link.is_used_up or 0 < link.link.expires_at_ms <= self.entry.created_at_ms
         self._require(MEMBER if is_over else ADMIN)
         del self.after.links[link_id]
 
     def _join_by_link(self, join: chain_pb2.JoinByLink) -> None:
         link = self.after.links.get(join.link_id)
         present = self.after.members.get(self.author_id)
-        if link is None or 0 < link.link.max_uses <= link.use_count or (present is not None and not present.is_invited):
+        if link is None or link.is_used_up or (present is not None and not present.is_invited):
             raise Refused("joins by a link that is used up, or is in the room")
         link.use_count += 1
+        # Who has it still has the key.
+        if link.is_used_up and self.after.history == chain_pb2.HISTORY_ALL:
+            self.after.is_rekey_needed = True
         self._let_in(self.author_id, join.user_name, max(link.link.role, present.role if present else 0), False)
 
     def _set_name(self, name: str) -> None:
@@ -268,7 +275,8 @@ class _Step:
             user = self.heads.get(user_id)
             if user is not None and user.identity_key == member.identity_key:
                 yield from active_devices(user, user.seq)
-        yield from self.after.links
+        if self.after.history == chain_pb2.HISTORY_ALL:  # else who joins by a link makes a new key
+            yield from self.after.links
 
     def _take_rekey(self, rekey: chain_pb2.Rekey, wraps: list) -> None:
         has_ladder = self.before.seq > 0 and self.before.history == self.after.history == chain_pb2.HISTORY_ALL
@@ -280,7 +288,9 @@ class _Step:
             raise Refused("the rekey leaves somebody out")
         if wraps != sorted((receiver, rekey.epoch) for receiver in self._receivers()):
             raise Refused("the rekey does not give its key to exactly the devices and links of the room")
-        self.after.epoch, self.after.is_rekey_needed = rekey.epoch, False
+        self.after.epoch = rekey.epoch
+        self.after.is_rekey_needed = self.after.history == chain_pb2.HISTORY_ALL and any(
+            link.is_used_up for link in self.after.links.values())
         self.after.epochs[rekey.epoch] = Epoch(rekey.commitment, rekey.previous)
 
     def _check_wraps(self, wraps: list) -> None:

@@ -330,6 +330,11 @@ class Room:
 
     def _rekey(self, draft: Draft, kinds: list, added: List[bytes]) -> None:
         log = self.log
+        # Whoever makes the next key takes out the links that are used up.
+        for link_id, link in log.links.items():
+            if link.is_used_up and all(change.revoke_link != link_id for _, change in kinds):
+                change = draft.entry.changes.add(revoke_link=link_id)
+                kinds = [*kinds, ("revoke_link", change)]
         removed = [change.remove_member for kind, change in kinds if kind == "remove_member"]
         revoked = [change.revoke_link for kind, change in kinds if kind == "revoke_link"]
         ids = [user_id for user_id in dict.fromkeys([*log.members, *added]) if user_id not in removed or user_id in added]
@@ -342,7 +347,8 @@ class Room:
         links = [link.link for link_id, link in log.links.items() if link_id not in revoked]
         links += [change.add_link for kind, change in kinds if kind == "add_link"]
         has_ladder = log.history == chain_pb2.HISTORY_ALL and all(kind != "set_history" for kind, _ in kinds)
-        draft.rekey(log.epoch + 1, users, links, self.secret(log.epoch) if has_ladder else None)
+        history = next((change.set_history for kind, change in kinds if kind == "set_history"), log.history)
+        draft.rekey(log.epoch + 1, users, links if history == chain_pb2.HISTORY_ALL else (), self.secret(log.epoch) if has_ladder else None)
 
     def amend(self, *changes: chain_pb2.RoomChange, is_rekey: bool = False, link_info: bytes = b"") -> None:
         """Makes changes, again on top of those of others who were faster."""
@@ -366,14 +372,15 @@ class Room:
         """Removes somebody and starts a new epoch, in one step."""
         self.amend(chain_pb2.RoomChange(remove_member=self.account.user_named(user_name).user_id))
 
-    def create_link(self) -> str:
-        """An invite link: whoever has it can join and read."""
+    def create_link(self, max_uses: int = 0) -> str:
+        """An invite link: whoever has it can join and read. max_uses: 0 for any number."""
         secret = os.urandom(e2e.SECRET_BYTES)
         keys = Keys.derived(secret, e2e.LABEL_LINK_KEYS)
         identity_key = self.account.user(self.account.user_id).identity_key
         info = e2e.seal(secret, LABEL_LINK_INFO, keys.id, self.room_id + identity_key)
         self.amend(chain_pb2.RoomChange(add_link=chain_pb2.InviteLink(
-            link_id=keys.id, sign_key=keys.sign_public, box_key=keys.box_public, role=chain_pb2.MEMBER)), link_info=info)
+            link_id=keys.id, sign_key=keys.sign_public, box_key=keys.box_public, role=chain_pb2.MEMBER,
+            max_uses=max_uses)), link_info=info)
         return f"fc://j/{keys.id.hex()}#{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
 
     def fingerprint(self) -> str:

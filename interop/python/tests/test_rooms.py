@@ -84,6 +84,16 @@ class Together(RoomsTestCase):
         self.assertEqual(self.texts(self.alice), ["from before"])
         self.audit(self.alice, log_entries=3, messages=1, fingerprint=room.fingerprint())
 
+    def test_a_link_that_is_used_up(self):
+        room = self.robot.create_room(self.room)
+        self.alice.run("join", "-", "--no-follow", stdin=room.create_link(max_uses=1).encode())
+        room.sync_log()
+        self.assertTrue(room.log.is_rekey_needed)
+        room.send("with a new key")
+        self.assertEqual((room.log.epoch, room.log.links), (2, {}))
+        self.assertEqual(self.texts(self.alice), ["with a new key"])
+        self.audit(self.alice, messages=1, unreadable=0, fingerprint=room.fingerprint())
+
     def test_the_example(self):
         self.alice.run("room", "create", self.room)
         self.alice.run("send", self.room, "from before")

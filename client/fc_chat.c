@@ -355,56 +355,13 @@ take_page(struct fc_chat *chat, const Fc__Chat__V1__ListRoomsResponse *page, str
     return err;
 }
 
-struct forgotten {
-    struct fc_chat *chat;
-    uint8_t (*ids)[E2E_ID_BYTES];
-    size_t count;
-    enum err err;
-};
-
-static bool
-remember_id(void *context, const struct fc_store_room *room)
-{
-    struct forgotten *forgotten = context;
-    if (!room->is_member) {
-        return true;
-    }
-    void *grown = realloc(forgotten->ids, (forgotten->count + 1) * sizeof(*forgotten->ids));
-    if (grown == NULL) {
-        forgotten->err = ERR_NO_MEMORY;
-        return false;
-    }
-    forgotten->ids = grown;
-    memcpy(forgotten->ids[forgotten->count++], room->room_id, E2E_ID_BYTES);
-    return true;
-}
-
-// clear_memberships makes all rooms those of former days; the pages that follow say which are not.
-static enum err
-clear_memberships(struct fc_chat *chat, struct err_detail *why)
-{
-    struct forgotten forgotten = {.chat = chat};
-    enum err err = fc_store_room_each(chat->store, remember_id, &forgotten, why);
-    err = err == ERR_OK ? forgotten.err : err;
-    for (size_t i = 0; i < forgotten.count && err == ERR_OK; i++) {
-        struct fc_store_room row;
-        err = fc_store_room_get(chat->store, forgotten.ids[i], &row, why);
-        if (err == ERR_OK) {
-            row.is_member = false;
-            err = fc_store_room_put(chat->store, &row, why);
-        }
-    }
-    free(forgotten.ids);
-    return err;
-}
-
 // keep_page writes a page at once; with the first one rooms that are in no page stop being the user's.
 static enum err
 keep_page(struct fc_chat *chat, const Fc__Chat__V1__ListRoomsResponse *page, bool is_first, struct err_detail *why)
 {
     enum err err = fc_store_begin(chat->store, why);
     if (err == ERR_OK && is_first) {
-        err = clear_memberships(chat, why);
+        err = fc_store_room_forget_all(chat->store, why);
     }
     if (err == ERR_OK) {
         err = take_page(chat, page, why);

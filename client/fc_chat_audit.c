@@ -169,14 +169,15 @@ is_gone_here(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t s
 
 static enum err
 replay_message(struct fc_chat *chat, struct fc_chat_place *replay, struct replayed_chain *chain,
-    const Fc__Chat__V1__Message *wire, struct fc_chat_audit *out, struct err_detail *why)
+    const Fc__Chat__V1__Message *wire, struct fc_chat_opening *known, struct fc_chat_audit *out,
+    struct err_detail *why)
 {
     struct fc_chat_opened opened = {0};
     if (wire->seq != replay->row.synced_seq + 1) {
         return err_fail(why, ERR_UNTRUSTED, "the server keeps back the messages after %llu of \"%s\"",
             (unsigned long long)replay->row.synced_seq, replay->row.name);
     }
-    enum err err = fc_chat_open_message(chat, replay, wire, NULL, &opened, why);
+    enum err err = fc_chat_open_message(chat, replay, wire, known, &opened, why);
     if (err == ERR_OK) {
         err = check_claim(replay, chain, wire, why);
     }
@@ -235,10 +236,14 @@ replay_messages(struct fc_chat *chat, struct fc_chat_place *place, struct fc_cha
             err = err_fail(why, ERR_UNTRUSTED, "the server's history of \"%s\" ends at %llu, and %llu had been seen",
                 place->row.name, (unsigned long long)replay.row.synced_seq, (unsigned long long)place->row.synced_seq);
         }
+        struct fc_chat_ahead *ahead =
+            err == ERR_OK ? fc_chat_ahead_start(chat, &replay, page->messages, page->n_messages) : NULL;
+        fc_chat_ahead_wait(ahead);
         for (size_t i = 0; err == ERR_OK && i < page->n_messages && page->messages[i]->seq <= place->row.synced_seq;
              i++) {
-            err = replay_message(chat, &replay, &chain, page->messages[i], out, why);
+            err = replay_message(chat, &replay, &chain, page->messages[i], fc_chat_ahead_get(ahead, i), out, why);
         }
+        fc_chat_ahead_free(&ahead);
         rpc_unary_deinit(&call);
     }
     if (err == ERR_OK && place->row.synced_seq > 0 &&

@@ -119,8 +119,9 @@ start_after(void *context, const struct fc_room *room)
         err = fc_chat_sync_place(chat, place, &why);
         synced_seq = place->row.synced_seq;
     }
-    // The messages from before that are wanted, out of the store.
-    if (err == ERR_OK && wanted < synced_seq) {
+    // The messages from before that are wanted, out of the store, also when there are more that cannot be had now: the
+    // stream goes on behind those that are here.
+    if (place != NULL && wanted < synced_seq) {
         struct delivery delivery = {.follower = follower, .place = place, .goes_on = true};
         const struct fc_store_selection selection = {
             .room_id = room->id,
@@ -128,7 +129,8 @@ start_after(void *context, const struct fc_room *room)
             .seq = wanted,
             .is_everything = true,
         };
-        err = fc_store_messages_each(chat->store, &selection, deliver, &delivery, &why);
+        enum err told = fc_store_messages_each(chat->store, &selection, deliver, &delivery, err == ERR_OK ? &why : NULL);
+        err = err == ERR_OK ? told : err;
     }
     fc_chat_unlock(chat);
     if (err != ERR_OK) {

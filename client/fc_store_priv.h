@@ -165,6 +165,9 @@ enum err fc_store_room_put(struct fc_store *store, const struct fc_store_room *r
 enum err fc_store_room_remove(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES],
     struct err_detail *why) ERR_CHECKED;
 
+// fc_store_room_forget_all makes all rooms those of former days; those that are put afterwards are not.
+enum err fc_store_room_forget_all(struct fc_store *store, struct err_detail *why) ERR_CHECKED;
+
 // The following are for rooms that have been put: ERR_NOT_FOUND. The numbers never go back: a smaller one, as from a
 // process that has seen less, changes nothing.
 enum err fc_store_room_set_head(struct fc_store *store, const uint8_t room_id[E2E_ID_BYTES], uint64_t head_seq,

@@ -119,6 +119,12 @@ fc_store_room_put(struct fc_store *store, const struct fc_store_room *room, stru
     return err;
 }
 
+enum err
+fc_store_room_forget_all(struct fc_store *store, struct err_detail *why)
+{
+    return fc_store_exec(store, "UPDATE room SET is_member = 0 WHERE is_member <> 0", DB_NO_ARGS, NULL, why);
+}
+
 // Runs an UPDATE of one room.
 static enum err
 update(struct fc_store *store, const char *sql, const struct db_value *args, size_t arg_count, struct err_detail *why)

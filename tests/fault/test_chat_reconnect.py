@@ -1,15 +1,18 @@
 """Clients that were away for many messages: they catch up in order, without a gap and without a message twice."""
 import json
 import os
+import random
 import signal
+import time
 import unittest
 
-from fcd_process import DONE, FcTestCase, check_report, limit, running, wait_until
+from fcd_process import DONE, UNREACHABLE, FcTestCase, check_report, limit, running, wait_until
 from terminal import Terminal
 
 # In all, in rooms of 200 to 250 messages; a longer run sets FC_FAULT_MESSAGES=50000, which makes 200 rooms.
 MESSAGES = int(os.environ.get("FC_FAULT_MESSAGES", "1000"))
 ROOMS = max(5, min(200, MESSAGES // 250))
+BEGINNINGS = int(os.environ.get("FC_FAULT_KILLS", "12"))
 SECONDS = 60 + MESSAGES / 20
 
 
@@ -42,7 +45,8 @@ class ChatReconnect(FcTestCase):
         bob.run("audit", first, seconds=SECONDS)
 
     def follow(self, fc, room, path):
-        return fc.start("join", room, "--since", "0", "--json", stdout=open(path, "wb"))
+        with open(path, "wb") as seen:
+            return fc.start("join", room, "--since", "0", "--json", stdout=seen)
 
     def assert_followed(self, process, path, texts, errors=b""):
         def lines():
@@ -80,6 +84,37 @@ class ChatReconnect(FcTestCase):
             for process, path in zip((one, two, three), paths):
                 self.assert_followed(process, path, texts)
         self.check(bob, "den", texts)
+
+    def test_killed_while_a_follower_begins(self):
+        """Whenever the server dies, a follower that has begun prints everything, once and in order."""
+        choose = random.Random(20260106)
+        alice, bob = self.person("frank"), self.person("grace")
+        alice.run("room", "create", "loft")
+        alice.run("room", "amend", "loft", "--add", "grace")
+        texts = [f"message {i}" for i in range(100)]
+        self.fill(alice, "loft", texts[:-BEGINNINGS])
+        bob.run("history", "loft")
+        begun = 0
+        for number in range(BEGINNINGS):
+            count = len(texts) - BEGINNINGS + number + 1
+            self.fill(alice, "loft", texts[count - 1:count])
+            path = bob.path(f"seen-{number}")
+            with running(self.follow(bob, "loft", path)) as process:
+                time.sleep(choose.uniform(0, 0.25))  # the moment is what varies: nothing waits for it
+                self.fcd.kill()
+                self.fcd.start()
+
+                def has_ended():
+                    with open(path, "rb") as seen:
+                        return process.poll() is not None or seen.read().count(b"\n") >= count
+                wait_until(has_ended, "the follower to catch up or to give up", 60)
+                if process.poll() is not None:
+                    self.assertEqual(process.returncode, UNREACHABLE, process.stderr.read())
+                    continue
+                begun += 1
+                with open(path, "rb") as seen:
+                    self.assertEqual([json.loads(line)["text"] for line in seen.read().splitlines()], texts[:count])
+        self.assertGreater(begun, 0)
 
     def test_the_state_of_the_link_is_shown(self):
         alice = self.person("erin")

@@ -201,6 +201,35 @@ test_a_name_finds_the_room_that_the_user_is_in(void **state)
 }
 
 static void
+test_rooms_are_forgotten_until_they_are_put_again(void **state)
+{
+    (void)state;
+    struct fc_store *store = open_store("ann");
+    put_room(store, 1, "lobby");
+    put_room(store, 2, "hall");
+    DO(fc_store_room_forget_all(store, &why));
+    assert_false(get_room(store, 1).is_member);
+    put_room(store, 2, "hall");
+    assert_false(get_room(store, 1).is_member);
+    assert_true(get_room(store, 2).is_member);
+    fc_store_close(&store);
+}
+
+static void
+test_what_was_learned_of_a_log_does_not_go_back(void **state)
+{
+    (void)state;
+    struct fc_store *store = open_store("ann");
+    put_room(store, 1, "lobby");
+    assert_int_equal(get_room(store, 1).learned_seq, 0);
+    DO(fc_store_room_set_learned(store, filled(1), 5, &why));
+    DO(fc_store_room_set_learned(store, filled(1), 3, &why));
+    assert_int_equal(get_room(store, 1).learned_seq, 5);
+    assert_int_equal(fc_store_room_set_learned(store, filled(9), 1, &why), ERR_NOT_FOUND);
+    fc_store_close(&store);
+}
+
+static void
 test_epoch_secrets_stay_what_they_were(void **state)
 {
     (void)state;
@@ -346,6 +375,8 @@ main(void)
         TEST(test_numbers_of_a_room_never_go_back),
         TEST(test_an_encrypted_room_never_becomes_plain),
         TEST(test_a_name_finds_the_room_that_the_user_is_in),
+        TEST(test_rooms_are_forgotten_until_they_are_put_again),
+        TEST(test_what_was_learned_of_a_log_does_not_go_back),
         TEST(test_epoch_secrets_stay_what_they_were),
         TEST(test_drafts_are_kept_until_they_are_empty),
         TEST(test_the_outbox_keeps_order_and_bytes),

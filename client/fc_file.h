@@ -17,7 +17,13 @@ struct fc_file {
     uint32_t chunk_size_bytes;
     int64_t created_unix_ms;
     char owner[33];
-    char room[65]; // empty: not shared with a room
+    char room[65];            // empty: not shared with a room
+    char mime_type[128];      // empty: unknown
+    int64_t modified_unix_ms; // 0: unknown
+    uint32_t mode;            // permission bits; 0: unknown
+    uint64_t version;         // of two versions of a name the newer has the larger
+    int64_t deleted_unix_ms;  // 0: it is there
+    int64_t expires_unix_ms;  // 0: it stays
 };
 
 // fc_file_stat finds a file by name, "ROOM/NAME", or id in hexadecimal. ERR_NOT_FOUND.
@@ -39,21 +45,63 @@ struct fc_progress {
 };
 typedef void fc_progress_fn(void *context, const struct fc_progress *progress);
 
+// fc_rate limits how fast transfers go, all together that are given it one after the other. Zero it, and set
+// bytes_per_s.
+struct fc_rate {
+    uint64_t bytes_per_s; // 0: no limit
+    uint64_t next_us;     // when the next chunk may begin
+};
+
 // What both directions share; all zero is fine.
 struct fc_transfer_options {
-    unsigned chunks_in_flight; // 0: 16 MiB of them, but 4 at least and 64 at most
-    unsigned connections;      // 0: 2; of their own, beside the session's
+    // 0: 16 MiB of them at first, but 4 at least and 64 at most; more as long as that makes it faster, and fewer after
+    // timeouts.
+    unsigned chunks_in_flight;
+    struct fc_rate *rate; // NULL: as fast as it goes; one transfer at a time
+    unsigned connections; // 0: 2; of their own, beside the session's
     fc_progress_fn *on_progress;
     void *context;
     // Asked between chunks, from any thread of the transfer; true ends it with ERR_CANCELLED and leaves nothing behind.
     bool (*is_cancelled)(void *context);
 };
 
+// fc_upload is what is to be sent. All zero but path is fine.
+struct fc_upload {
+    const char *path; // for messages only when there is a descriptor
+    bool has_fd;      // read this instead of opening path. Anything but a regular file is read to its end.
+    int fd;
+    const char *name;          // NULL: the last component of path
+    const char *room;          // to share it with; NULL: none
+    const uint8_t *request_id; // 16 bytes: go on with this upload, wherever it was begun; NULL: begin, or find it
+    bool is_version_checked;   // only if the newest version of the name is expected_version (0: there is none)
+    uint64_t expected_version;
+};
+
+// fc_file_send sends it as fc_file_upload does. A regular file of several chunks is noted in the data folder, so that
+// after an end without warning or a lost connection the same call goes on with what has not arrived. What the server
+// has already under other names is not sent. ERR_CONFLICT: also when the version is another one.
+enum err fc_file_send(struct fc_session *session, const struct fc_upload *what,
+    const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
+
+// fc_unfinished is an upload that was begun on this machine and has not ended. Borrowed.
+struct fc_unfinished {
+    uint8_t request_id[16];
+    const char *path; // absolute
+    const char *name;
+    const char *room; // empty: none
+    uint64_t size_bytes;
+};
+
+// fc_file_each_unfinished calls fn for those of this account.
+enum err fc_file_each_unfinished(struct fc_session *session,
+    bool (*fn)(void *context, const struct fc_unfinished *unfinished), void *context,
+    struct err_detail *why) ERR_CHECKED;
+
 // fc_file_upload sends a local regular file as `name` (NULL: the last component of path), shared with `room` unless
 // NULL. The file is read once: each chunk is hashed and sent, and the whole-file MD5 that the server computed from what
 // it stored is compared with the one computed here. ERR_CORRUPT: they differ; ERR_CONFLICT: the file changed meanwhile;
 // ERR_INVALID: the name; ERR_NO_SPACE or ERR_LIMIT on the server. On failure the upload is cancelled on the server, if
-// it can be reached.
+// it can be reached; but a failure that passes leaves what has arrived, for another try.
 enum err fc_file_upload(struct fc_session *session, const char *path, const char *name, const char *room,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
 

@@ -262,6 +262,16 @@ static const struct rpc_method_rule rules[] = {
     {.method = "Stat", .access = RPC_ACCESS_TOKEN},
     {.method = "List", .access = RPC_ACCESS_TOKEN},
     {.method = "Download", .access = RPC_ACCESS_TOKEN},
+    {.method = "Put", .access = RPC_ACCESS_TOKEN},
+    {.method = "Rename", .access = RPC_ACCESS_TOKEN},
+    {.method = "Delete", .access = RPC_ACCESS_TOKEN},
+    {.method = "Restore", .access = RPC_ACCESS_TOKEN},
+    {.method = "Share", .access = RPC_ACCESS_TOKEN},
+    {.method = "CreateLink", .access = RPC_ACCESS_TOKEN},
+    {.method = "ListLinks", .access = RPC_ACCESS_TOKEN},
+    {.method = "RevokeLink", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetGrant", .access = RPC_ACCESS_TOKEN},
+    {.method = "GetUsage", .access = RPC_ACCESS_TOKEN},
 };
 
 // The sweep at start-up: what is on disk as an upload is an upload, or a file whose last step is missing, or nothing.
@@ -361,6 +371,16 @@ filestore_service_new(const struct filestore_service_options *options, struct fi
         .stat = stat_file,
         .list = list,
         .download = filestore_chunks_download,
+        .put = filestore_put,
+        .rename = filestore_rename,
+        .delete = filestore_delete,
+        .restore = filestore_restore,
+        .share = filestore_share,
+        .create_link = filestore_create_link,
+        .list_links = filestore_list_links,
+        .revoke_link = filestore_revoke_link,
+        .get_grant = filestore_get_grant,
+        .get_usage = filestore_get_usage,
     };
     filestore->store = options->store;
     filestore->blobs = options->blobs;

@@ -74,4 +74,31 @@ void filestore_chunks_download(Fc__Filestore__V1__FileStore_Service *service,
     const Fc__Filestore__V1__DownloadRequest *request, Fc__Filestore__V1__DownloadResponse_Closure reply,
     void *closure_data);
 
+// The other handlers, each named as its method: in filestore_not_offered.c until there is more to them.
+void filestore_put(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__PutRequest *request,
+    Fc__Filestore__V1__PutResponse_Closure reply, void *closure_data);
+void filestore_rename(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__RenameRequest *request,
+    Fc__Filestore__V1__RenameResponse_Closure reply, void *closure_data);
+void filestore_delete(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__DeleteRequest *request,
+    Fc__Filestore__V1__DeleteResponse_Closure reply, void *closure_data);
+void filestore_restore(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__RestoreRequest *request,
+    Fc__Filestore__V1__RestoreResponse_Closure reply, void *closure_data);
+void filestore_share(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__ShareRequest *request,
+    Fc__Filestore__V1__ShareResponse_Closure reply, void *closure_data);
+void filestore_create_link(Fc__Filestore__V1__FileStore_Service *service,
+    const Fc__Filestore__V1__CreateLinkRequest *request, Fc__Filestore__V1__CreateLinkResponse_Closure reply,
+    void *closure_data);
+void filestore_list_links(Fc__Filestore__V1__FileStore_Service *service,
+    const Fc__Filestore__V1__ListLinksRequest *request, Fc__Filestore__V1__ListLinksResponse_Closure reply,
+    void *closure_data);
+void filestore_revoke_link(Fc__Filestore__V1__FileStore_Service *service,
+    const Fc__Filestore__V1__RevokeLinkRequest *request, Fc__Filestore__V1__RevokeLinkResponse_Closure reply,
+    void *closure_data);
+void filestore_get_grant(Fc__Filestore__V1__FileStore_Service *service,
+    const Fc__Filestore__V1__GetGrantRequest *request, Fc__Filestore__V1__GetGrantResponse_Closure reply,
+    void *closure_data);
+void filestore_get_usage(Fc__Filestore__V1__FileStore_Service *service,
+    const Fc__Filestore__V1__GetUsageRequest *request, Fc__Filestore__V1__GetUsageResponse_Closure reply,
+    void *closure_data);
+
 #endif

@@ -105,12 +105,40 @@ enum err fc_file_each_unfinished(struct fc_session *session,
 enum err fc_file_upload(struct fc_session *session, const char *path, const char *name, const char *room,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
 
+// What is to become of a file that is there already.
+enum fc_download_policy {
+    FC_DOWNLOAD_FAIL, // ERR_EXISTS
+    FC_DOWNLOAD_REPLACE,
+    FC_DOWNLOAD_SKIP,
+    FC_DOWNLOAD_NEWER, // replace it if the one on the server was modified later, and skip it otherwise
+};
+
+// fc_download is what is to be fetched, and where to. All zero but file is fine.
+struct fc_download {
+    const char *file;
+    const char *path; // NULL: the last component of the file's name
+    bool has_dir_fd;  // path is relative to dir_fd
+    int dir_fd;
+    enum fc_download_policy policy;
+    bool is_without_times; // leave time and permissions to the system
+    // Asked when all has arrived and before the file gets its name; an error ends the download. NULL: yes.
+    enum err (*may_finish)(void *context, struct err_detail *why);
+    void *context;
+};
+
+// fc_file_fetch fetches it as fc_file_download does. What has arrived is noted in `path`.part.journal, so that after an
+// end without warning or a lost connection the same call goes on with the segments that are missing.
+enum err fc_file_fetch(struct fc_session *session, const struct fc_download *what,
+    const struct fc_transfer_options *options, struct fc_file *out, bool *is_skipped_out,
+    struct err_detail *why) ERR_CHECKED;
+
 // fc_file_download fetches a file, checks every segment's MD5 and SHA-256, and writes it in place under `path`.part,
 // which is synced and renamed to `path` when it is whole: no other name ever holds half a file. The room on the disk is
 // taken before anything is fetched (ERR_NO_SPACE). path NULL: the last component of the file's name, in the current
 // folder; ERR_INVALID if that is hidden, as .bashrc. ERR_EXISTS: there is a file already and is_replacing is not set.
 // ERR_BUSY: another download writes this .part; ERR_CONFLICT: it is not what a killed download leaves. On failure the
-// .part file is removed.
+// .part file is removed, unless the failure passes: then another try goes on with it. Time and permissions are those of
+// the file that was uploaded.
 enum err fc_file_download(struct fc_session *session, const char *file, const char *path, bool is_replacing,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
 

@@ -108,9 +108,24 @@ each_of_page(const Fc__Filestore__V1__ListResponse *page, bool (*fn)(void *conte
     return ERR_OK;
 }
 
+static void
+fill_list(const struct fc_file_query *query, char *token, Fc__Filestore__V1__ListRequest *request)
+{
+    request->page_token = token;
+    if (query->prefix != NULL) {
+        request->prefix = (char *)(uintptr_t)query->prefix; // protobuf-c has no const; it is only read
+    }
+    if (query->room != NULL) {
+        request->room = (char *)(uintptr_t)query->room;
+    }
+    request->mine_only = query->is_mine_only;
+    request->all_versions = query->has_all_versions;
+    request->deleted = query->is_deleted;
+}
+
 enum err
-fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *context, const struct fc_file *file),
-    void *context, struct err_detail *why)
+fc_file_query_each(struct fc_session *session, const struct fc_file_query *query,
+    bool (*fn)(void *context, const struct fc_file *file), void *context, struct err_detail *why)
 {
     char *token = strdup("");
     bool is_wanted = true;
@@ -121,8 +136,7 @@ fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *co
         struct rpc_unary call;
         const Fc__Filestore__V1__ListResponse *page = NULL;
 
-        request.prefix = (char *)(uintptr_t)prefix;
-        request.page_token = token;
+        fill_list(query, token, &request);
         fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
         call.is_idempotent = true;
         err = fc_session_explain(&call, fc_filestore_v1_file_store_list(&call, &request, &page), why);
@@ -139,4 +153,12 @@ fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *co
     }
     free(token);
     return err;
+}
+
+enum err
+fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *context, const struct fc_file *file),
+    void *context, struct err_detail *why)
+{
+    const struct fc_file_query query = {.prefix = prefix};
+    return fc_file_query_each(session, &query, fn, context, why);
 }

@@ -34,6 +34,43 @@ enum err fc_file_stat(struct fc_session *session, const char *file, struct fc_fi
 enum err fc_file_each(struct fc_session *session, const char *prefix,
     bool (*fn)(void *context, const struct fc_file *file), void *context, struct err_detail *why) ERR_CHECKED;
 
+// fc_file_query says which files are meant. All zero: the newest versions of all that the caller can see.
+struct fc_file_query {
+    const char *prefix; // of the names; NULL: any
+    const char *room;   // only those shared with it; NULL: any
+    bool is_mine_only;
+    bool has_all_versions;
+    bool is_deleted; // those that can be restored, instead
+};
+
+enum err fc_file_query_each(struct fc_session *session, const struct fc_file_query *query,
+    bool (*fn)(void *context, const struct fc_file *file), void *context, struct err_detail *why) ERR_CHECKED;
+
+// fc_file_rename gives a name and all its versions another one. ERR_EXISTS. Here and below: ERR_NOT_FOUND, and
+// ERR_DENIED for files of others.
+enum err fc_file_rename(struct fc_session *session, const char *file, const char *new_name, struct fc_file *out,
+    struct err_detail *why) ERR_CHECKED;
+
+// fc_file_remove deletes a name, or one version of it (0: all). fc_file_restore brings a name or id back.
+enum err fc_file_remove(struct fc_session *session, const char *file, uint64_t version,
+    struct err_detail *why) ERR_CHECKED;
+enum err fc_file_restore(struct fc_session *session, const char *file, struct fc_file *out,
+    struct err_detail *why) ERR_CHECKED;
+
+// fc_file_share lets a room or a user (one of them NULL) read a name, or ends that.
+enum err fc_file_share(struct fc_session *session, const char *file, const char *room, const char *user_name,
+    bool is_unshare, struct err_detail *why) ERR_CHECKED;
+
+struct fc_usage {
+    uint64_t used_bytes;
+    uint64_t file_count;
+    uint64_t quota_bytes; // 0: no limit
+};
+
+// fc_file_usage tells what the caller stores, or a room (NULL: the caller).
+enum err fc_file_usage(struct fc_session *session, const char *room, struct fc_usage *out,
+    struct err_detail *why) ERR_CHECKED;
+
 // What a transfer tells about itself, at most some 20 times a second and at the end; on threads of the transfer, one at
 // a time.
 struct fc_progress {
@@ -82,6 +119,27 @@ struct fc_upload {
 // has already under other names is not sent. ERR_CONFLICT: also when the version is another one.
 enum err fc_file_send(struct fc_session *session, const struct fc_upload *what,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
+
+// fc_put collects small files and stores many with each call, several calls at a time. One thread uses it. The results
+// are told on that thread, during any of the functions.
+struct fc_put;
+
+enum {
+    FC_PUT_FILE_MAX_BYTES = 128 * 1024, // larger ones go by fc_file_send
+};
+
+// What became of one file: file is what the server has of it, or NULL and why.
+typedef void fc_put_result_fn(void *context, const char *name, const struct fc_file *file, enum err err,
+    const char *message);
+
+enum err fc_put_new(struct fc_session *session, const char *room, fc_put_result_fn *on_result, void *context,
+    struct fc_put **out, struct err_detail *why) ERR_CHECKED;
+// fc_put_add reads a regular file of at most FC_PUT_FILE_MAX_BYTES from what->fd, and sends when enough has come
+// together. ERR_CONFLICT: it changed meanwhile. Other errors: a call has failed, and the files in it were told.
+enum err fc_put_add(struct fc_put *put, const struct fc_upload *what, struct err_detail *why) ERR_CHECKED;
+// fc_put_finish sends the rest and waits for all.
+enum err fc_put_finish(struct fc_put *put, struct err_detail *why) ERR_CHECKED;
+void fc_put_free(struct fc_put **put);
 
 // fc_unfinished is an upload that was begun on this machine and has not ended. Borrowed.
 struct fc_unfinished {

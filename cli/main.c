@@ -70,6 +70,7 @@ const struct cli_command *const cli_commands[] = {
     &cmd_restore,
     &cmd_share,
     &cmd_du,
+    &cmd_sync,
     &cmd_health,
     &cmd_call,
     &cmd_describe,

@@ -185,12 +185,19 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     if (err != ERR_OK) {
         return err;
     }
+    char backup_lock_path[DAEMON_PATH_MAX_BYTES + sizeof("/" DAEMON_BACKUP_LOCK)];
+    (void)snprintf(backup_lock_path, sizeof(backup_lock_path), "%s/" DAEMON_BACKUP_LOCK, daemon->data_dir);
     struct filestore_service_options filestore = {
         .store = daemon->store,
         .blobs = daemon->blobs,
         .find_member_room = find_member_room,
         .is_member = is_member,
+        .find_user = find_user,
         .context = daemon,
+        .user_quota_bytes = options->user_quota_bytes,
+        .room_quota_bytes = options->room_quota_bytes,
+        .delete_grace_ms = options->delete_grace_ms,
+        .backup_lock_path = backup_lock_path,
     };
     err = filestore_service_new(&filestore, &daemon->filestore, why);
     if (err != ERR_OK) {

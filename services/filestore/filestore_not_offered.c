@@ -11,13 +11,7 @@
         rpc_call_fail(closure_data, ERR_UNIMPLEMENTED, "this server does not offer " #Message " yet");                 \
     }
 
-NOT_OFFERED(filestore_put, Put)
-NOT_OFFERED(filestore_rename, Rename)
-NOT_OFFERED(filestore_delete, Delete)
-NOT_OFFERED(filestore_restore, Restore)
-NOT_OFFERED(filestore_share, Share)
 NOT_OFFERED(filestore_create_link, CreateLink)
 NOT_OFFERED(filestore_list_links, ListLinks)
 NOT_OFFERED(filestore_revoke_link, RevokeLink)
 NOT_OFFERED(filestore_get_grant, GetGrant)
-NOT_OFFERED(filestore_get_usage, GetUsage)

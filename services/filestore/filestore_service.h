@@ -30,7 +30,13 @@ struct filestore_service_options {
         struct filestore_room *room_out, struct err_detail *why);
     enum err (*is_member)(void *context, struct store_tx *tx, const uint8_t room_id[16], const uint8_t user_id[16],
         bool *is_member_out);
+    // The user with this name. ERR_NOT_FOUND. May be NULL: then nothing can be shared with users.
+    enum err (*find_user)(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16]);
     void *context;
+    uint64_t user_quota_bytes;    // 0: no limit
+    uint64_t room_quota_bytes;    // 0: no limit
+    int64_t delete_grace_ms;      // how long what was deleted can be restored
+    const char *backup_lock_path; // a file that a running backup locks, so that nothing is removed meanwhile; or NULL
 };
 
 // filestore_service_new migrates its tables and removes what abandoned uploads (older than 7 days, or unknown to the

@@ -669,12 +669,14 @@ static enum err
 run_record(struct store_tx *tx, struct store_job *job)
 {
     struct record_job *record = (struct record_job *)job;
-    uint8_t md5[16], sha256[32];
-    enum err err = digest_of(DIGEST_MD5, bytes_view_of(content, content_size), md5);
+    struct filestore_file file = {.size_bytes = content_size};
+    struct err_detail why = {0};
+    memcpy(file.id, record->f->upload_id, sizeof(file.id));
+    enum err err = digest_of(DIGEST_MD5, bytes_view_of(content, content_size), file.md5);
     if (err == ERR_OK) {
-        err = digest_of(DIGEST_SHA256, bytes_view_of(content, content_size), sha256);
+        err = digest_of(DIGEST_SHA256, bytes_view_of(content, content_size), file.sha256);
     }
-    return err == ERR_OK ? filestore_core_commit(tx, record->f->upload_id, md5, sha256, 1) : err;
+    return err == ERR_OK ? filestore_core_commit(tx, &file, 1, &why) : err;
 }
 
 static void
@@ -695,6 +697,7 @@ test_a_commit_cut_short_is_completed_by_download_commit_or_restart(void **state)
     char path[512];
     for (uint8_t way = 0; way < 3; way++) {
         memset(f->request_id, way, 16);
+        content[0] ^= way; // another content, which is not here already
         commit_half(f);
         path_of(f, true, path, sizeof(path));
         assert_int_not_equal(access(path, F_OK), 0);

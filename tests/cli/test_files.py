@@ -40,7 +40,7 @@ class Files(FcTestCase):
         with urllib.request.urlopen(self.fcd.http_url + "/metrics", timeout=20) as answer:
             text = answer.read().decode()
         return sum(int(line.rsplit(" ", 1)[1]) for line in text.splitlines()
-                   if line.startswith("fc_rpc_calls_total{") and f'method="{method}"' in line)
+                   if line.startswith("fc_rpc_calls_total{") and f'/{method}"' in line)
 
     def make(self, tree, below="tree"):
         for name, content in tree.items():

@@ -48,7 +48,7 @@ struct cli_command {
     const char *synopsis; // what follows the name
     const char *summary;  // a line without a full stop
     const char *details;  // paragraphs of lines up to 80 columns, each ended by a newline; or NULL
-    uint64_t options;     // CLI_ALLOWS() of each, beside the global ones
+    cli_option_set options; // CLI_ALLOWS() of each, beside the global ones
     unsigned arguments_min;
     unsigned arguments_max;
     enum cli_argument argument;
@@ -83,6 +83,7 @@ extern const struct cli_command cmd_read, cmd_unread, cmd_outbox, cmd_outbox_flu
 extern const struct cli_command cmd_block, cmd_unblock, cmd_blocks, cmd_report, cmd_reports;
 extern const struct cli_command cmd_presence, cmd_who;
 extern const struct cli_command cmd_upload, cmd_download, cmd_ls, cmd_stat;
+extern const struct cli_command cmd_cat, cmd_find, cmd_du, cmd_mv, cmd_rm, cmd_restore, cmd_share, cmd_sync;
 extern const struct cli_command cmd_health;
 extern const struct cli_command cmd_call, cmd_describe;
 extern const struct cli_command cmd_shellenv, cmd_completion, cmd_help;

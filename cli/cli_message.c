@@ -1,6 +1,7 @@
 #include "cli/cli_message.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -312,6 +313,26 @@ cli_file_print_json(const struct fc_file *file, struct err_detail *why)
         cli_json_text(&text, "room", file->room);
     }
     cli_json_time(&text, "created_at", file->created_unix_ms);
+    if (file->mime_type[0] != '\0') {
+        cli_json_text(&text, "mime_type", file->mime_type);
+    }
+    if (file->modified_unix_ms != 0) {
+        cli_json_time(&text, "modified_at", file->modified_unix_ms);
+    }
+    if (file->mode != 0) {
+        char mode[8];
+        (void)snprintf(mode, sizeof mode, "%04o", (unsigned)file->mode);
+        cli_json_text(&text, "mode", mode);
+    }
+    if (file->version != 0) {
+        cli_json_u64(&text, "version", file->version);
+    }
+    if (file->deleted_unix_ms != 0) {
+        cli_json_time(&text, "deleted_at", file->deleted_unix_ms);
+    }
+    if (file->expires_unix_ms != 0) {
+        cli_json_time(&text, "expires_at", file->expires_unix_ms);
+    }
     cli_json_close_line(&text);
     return cli_text_print(&text, why);
 }

@@ -1,8 +1,13 @@
 #include "cli/cli_options.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum {
+    RATE_SPARE_BITS = 20, // so that sums of rates and microseconds do not overflow
+};
 
 const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF] = {
 #define CLI_OPTION_ROW(option, name, letter, value, summary) [option] = {name, letter, value, summary},
@@ -10,7 +15,7 @@ const struct cli_option_row cli_option_rows[CLI_OPTION_NUMBER_OF] = {
 #undef CLI_OPTION_ROW
 };
 
-_Static_assert(CLI_OPTION_NUMBER_OF <= 64, "an option is a bit of a uint64_t");
+_Static_assert(CLI_OPTION_NUMBER_OF <= 128, "an option is a bit of a cli_option_set");
 
 // find_long accepts a full name only: what an abbreviation means would change with every new option.
 static bool
@@ -140,5 +145,27 @@ cli_options_u64(const struct cli_options *options, enum cli_option option, uint6
         return err_fail(why, ERR_INVALID, "--%s needs a number of at least %" PRIu64, name, min);
     }
     *out = number;
+    return ERR_OK;
+}
+
+enum err
+cli_options_rate(const struct cli_options *options, uint64_t *out, struct err_detail *why)
+{
+    static const char units[] = "KMG";
+    const char *text = options->values[CLI_OPTION_LIMIT_RATE];
+    char *end = NULL;
+
+    *out = 0;
+    if (text == NULL) {
+        return ERR_OK;
+    }
+    errno = 0;
+    unsigned long long number = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    const char *unit = end != NULL && *end != '\0' ? strchr(units, *end) : NULL;
+    unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (number == 0 || errno != 0 || end[unit != NULL] != '\0' || number > UINT64_MAX >> (shift + RATE_SPARE_BITS)) {
+        return err_fail(why, ERR_INVALID, "--limit-rate needs a number of bytes such as 500K or 10M, not \"%s\"", text);
+    }
+    *out = (uint64_t)number << shift;
     return ERR_OK;
 }

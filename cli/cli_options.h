@@ -56,7 +56,7 @@
     X(CLI_OPTION_EXPIRES, "expires", 0, "TIME", "when it ends, such as 30m, 12h or 7d (never)")                        \
     X(CLI_OPTION_REPLY, "reply", 0, "SEQ", "answer message number SEQ")                                                \
     X(CLI_OPTION_ME, "me", 0, NULL, "say what you do: * alice waves")                                                  \
-    X(CLI_OPTION_UNDO, "undo", 0, NULL, "take the reaction back")                                                      \
+    X(CLI_OPTION_UNDO, "undo", 0, NULL, "take it back")                                                                \
     X(CLI_OPTION_BEFORE, "before", 0, "SEQ", "end before message number SEQ")                                          \
     X(CLI_OPTION_AROUND, "around", 0, "SEQ", "message number SEQ and those around it")                                 \
     X(CLI_OPTION_AFTER_TIME, "after-time", 0, "TIME", "begin at this time, or so long ago: 2h, 7d")                    \
@@ -66,7 +66,18 @@
     X(CLI_OPTION_NO_FOLLOW, "no-follow", 0, NULL, "enter the room and end")                                            \
     X(CLI_OPTION_EXEC, "exec", 0, "COMMAND", "run this for each message instead of printing it")                       \
     X(CLI_OPTION_OWN, "own", 0, NULL, "run it for your own messages, too")                                             \
-    X(CLI_OPTION_REVEAL, "reveal", 0, NULL, "let them read this message, and no other")
+    X(CLI_OPTION_REVEAL, "reveal", 0, NULL, "let them read this message, and no other")                                \
+    X(CLI_OPTION_RESUME, "resume", 0, NULL, "go on with what has not been sent")                                       \
+    X(CLI_OPTION_RECURSIVE, "recursive", 'r', NULL, "folders with all that is in them")                                \
+    X(CLI_OPTION_DRY_RUN, "dry-run", 0, NULL, "only say what would be done")                                           \
+    X(CLI_OPTION_LIMIT_RATE, "limit-rate", 0, "RATE", "bytes a second at most, such as 500K or 10M")                   \
+    X(CLI_OPTION_SKIP, "skip", 0, NULL, "leave files alone that are there already")                                    \
+    X(CLI_OPTION_NEWER, "newer", 0, NULL, "replace files that are older only")                                         \
+    X(CLI_OPTION_NO_TIMES, "no-times", 0, NULL, "do not take over times and permissions")                              \
+    X(CLI_OPTION_LONG, "long", 'l', NULL, "show permissions and types, too")                                           \
+    X(CLI_OPTION_VERSIONS, "versions", 0, NULL, "all versions of each name")                                           \
+    X(CLI_OPTION_DELETED, "deleted", 0, NULL, "those that were deleted and can be restored")                           \
+    X(CLI_OPTION_DELETE, "delete", 0, NULL, "delete here what was deleted on the other side")
 
 enum cli_option {
 #define CLI_OPTION_ENUM(option, name, letter, value, summary) option,
@@ -75,7 +86,10 @@ enum cli_option {
         CLI_OPTION_NUMBER_OF
 };
 
-#define CLI_ALLOWS(option) (UINT64_C(1) << (option))
+// A set of options: one bit each.
+__extension__ typedef unsigned __int128 cli_option_set;
+
+#define CLI_ALLOWS(option) ((cli_option_set)1 << (option))
 
 // What every command takes.
 #define CLI_ALLOWS_ALWAYS                                                                                              \
@@ -100,7 +114,7 @@ struct cli_occurrence {
 
 // cli_options is what was given. Values are borrowed from argv.
 struct cli_options {
-    uint64_t given; // CLI_ALLOWS() of each
+    cli_option_set given; // CLI_ALLOWS() of each
     const char *values[CLI_OPTION_NUMBER_OF];
     struct cli_occurrence *all; // in order; those that are given several times, several times
     size_t count;
@@ -119,5 +133,8 @@ bool cli_options_has(const struct cli_options *options, enum cli_option option);
 // cli_options_u64 reads the option's value as a decimal number of at least min; fallback when it was not given.
 enum err cli_options_u64(const struct cli_options *options, enum cli_option option, uint64_t min, uint64_t fallback,
     uint64_t *out, struct err_detail *why) ERR_CHECKED;
+
+// cli_options_rate reads --limit-rate: a number of bytes with K, M or G after it or not. 0: not given.
+enum err cli_options_rate(const struct cli_options *options, uint64_t *out, struct err_detail *why) ERR_CHECKED;
 
 #endif

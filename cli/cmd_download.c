@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "cli/cli_command.h"
+#include "cli/cli_download.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_message.h"
 #include "cli/cli_progress.h"
@@ -37,84 +38,202 @@ find_room(struct cli *cli, const char *name, char room_out[ROOM_BYTES], bool *is
     return code == ERR_NOT_FOUND || code == ERR_INVALID ? ERR_OK : code;
 }
 
-// fetch moves one file, to a path or, with "-", to standard output.
+// into_output writes a file to standard output.
 static enum err
-fetch(struct cli *cli, const char *path, bool is_forced, const struct fc_transfer_options *transfer,
-    struct fc_file *out, struct err_detail *why)
+into_output(struct cli *cli, const char *name, const struct fc_transfer_options *transfer, struct fc_file *out,
+    struct err_detail *why)
 {
-    const char *name = cli->arguments[0];
     char room[ROOM_BYTES];
-    bool is_stdout = path != NULL && strcmp(path, "-") == 0;
-    bool is_replacing = path != NULL || is_forced;
     bool is_encrypted = false;
     enum err code = find_room(cli, name, room, &is_encrypted, why);
-    if (code == ERR_OK && is_encrypted) {
-        const char *rest = name + strlen(room) + 1;
-        return is_stdout ? fc_chat_download_to(cli->chat, room, rest, STDOUT_FILENO, transfer, out, why)
-                         : fc_chat_download(cli->chat, room, rest, path, is_replacing, transfer, out, why);
-    }
     if (code != ERR_OK) {
         return code;
     }
-    return is_stdout ? fc_file_download_to(cli->session, name, STDOUT_FILENO, transfer, out, why)
-                     : fc_file_download(cli->session, name, path, is_replacing, transfer, out, why);
+    code = is_encrypted
+               ? fc_chat_download_to(cli->chat, room, name + strlen(room) + 1, STDOUT_FILENO, transfer, out, why)
+               : fc_file_download_to(cli->session, name, STDOUT_FILENO, transfer, out, why);
+    if (code == ERR_IO || code == ERR_CLOSED) {
+        cli_output_check_reader();
+    }
+    return code;
+}
+
+static enum fc_download_policy
+policy_of(const struct cli_options *options, const char *path)
+{
+    if (cli_options_has(options, CLI_OPTION_SKIP)) {
+        return FC_DOWNLOAD_SKIP;
+    }
+    if (cli_options_has(options, CLI_OPTION_NEWER)) {
+        return FC_DOWNLOAD_NEWER;
+    }
+    return path != NULL || cli_options_has(options, CLI_OPTION_FORCE) ? FC_DOWNLOAD_REPLACE : FC_DOWNLOAD_FAIL;
+}
+
+// into_file moves one file to a path; NULL: under its own name.
+static enum err
+into_file(struct cli *cli, const char *path, const struct fc_transfer_options *transfer, struct fc_file *out,
+    bool *is_skipped_out, struct err_detail *why)
+{
+    const char *name = cli->arguments[0];
+    char room[ROOM_BYTES];
+    bool is_encrypted = false;
+    const struct fc_download what = {
+        .file = name,
+        .path = path,
+        .policy = policy_of(&cli->options, path),
+        .is_without_times = cli_options_has(&cli->options, CLI_OPTION_NO_TIMES),
+    };
+    enum err code = find_room(cli, name, room, &is_encrypted, why);
+    if (code != ERR_OK) {
+        return code;
+    }
+    if (!is_encrypted) {
+        return fc_file_fetch(cli->session, &what, transfer, out, is_skipped_out, why);
+    }
+    if (what.policy == FC_DOWNLOAD_NEWER) {
+        return err_fail(why, ERR_INVALID, "nobody knows when a file of an encrypted room was changed: use --skip");
+    }
+    code = fc_chat_download(cli->chat, room, name + strlen(room) + 1, path, what.policy == FC_DOWNLOAD_REPLACE,
+        transfer, out, why);
+    *is_skipped_out = code == ERR_EXISTS && what.policy == FC_DOWNLOAD_SKIP;
+    return *is_skipped_out ? ERR_OK : code;
 }
 
 static enum err
-download(struct cli *cli, const char *path, bool is_forced, struct err_detail *why)
+download(struct cli *cli, const char *path, struct fc_rate *rate, struct err_detail *why)
 {
     const char *name = cli->arguments[0];
     bool is_stdout = path != NULL && strcmp(path, "-") == 0;
     struct cli_progress progress;
     struct fc_transfer_options transfer;
     struct fc_file file = {0};
+    bool is_skipped = false;
     cli_progress_begin(&progress, last_component(name), &transfer);
-    enum err code = fetch(cli, path, is_forced, &transfer, &file, why);
+    transfer.rate = rate;
+    enum err code = is_stdout ? into_output(cli, name, &transfer, &file, why)
+                              : into_file(cli, path, &transfer, &file, &is_skipped, why);
     cli_progress_end(&progress);
-    if (is_stdout && (code == ERR_IO || code == ERR_CLOSED)) {
-        cli_output_check_reader();
-    }
     if (code == ERR_EXISTS) {
         return err_fail(why, code, "there is a file \"%s\" here already; -o PATH writes elsewhere, --force replaces it",
             file.name[0] != '\0' ? last_component(file.name) : last_component(name));
     }
-    if (code != ERR_OK) {
+    if (code != ERR_OK || is_stdout || is_skipped) {
         return code;
     }
-    if (cli_options_has(&cli->options, CLI_OPTION_JSON) && !is_stdout) {
+    if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {
         return cli_file_print_json(&file, why);
     }
-    return is_stdout ? ERR_OK : cli_file_print_md5(&file, path != NULL ? path : last_component(file.name), why);
+    return cli_file_print_md5(&file, path != NULL ? path : last_component(file.name), why);
+}
+
+// refuse_terminal keeps files from driving a terminal.
+static enum err
+refuse_terminal(const struct cli *cli, struct err_detail *why)
+{
+    if (isatty(STDOUT_FILENO) && !cli_options_has(&cli->options, CLI_OPTION_FORCE)) {
+        return err_fail(why, ERR_INVALID,
+            "a file may hold anything, and a terminal obeys some of it; pipe it on, or "
+            "insist with --force");
+    }
+    return ERR_OK;
+}
+
+static enum err
+open_for(struct cli *cli, const char *name, struct err_detail *why)
+{
+    if (cli->session != NULL && (cli->chat != NULL || strchr(name, '/') == NULL)) {
+        return ERR_OK;
+    }
+    // A name with a slash may be that of a file in an encrypted room.
+    return strchr(name, '/') != NULL ? cli_chat_open(cli, why) : cli_session_open(cli, true, why);
 }
 
 static enum err
 run_download(struct cli *cli, struct err_detail *why)
 {
     const char *path = cli->options.values[CLI_OPTION_OUTPUT];
-    bool is_forced = cli_options_has(&cli->options, CLI_OPTION_FORCE);
-    if (path != NULL && strcmp(path, "-") == 0 && isatty(STDOUT_FILENO) && !is_forced) {
-        return err_fail(why, ERR_INVALID,
-            "a file may hold anything, and a terminal obeys some of it; pipe it on, or "
-            "insist with --force");
+    bool is_recursive = cli_options_has(&cli->options, CLI_OPTION_RECURSIVE);
+    bool is_stdout = path != NULL && strcmp(path, "-") == 0;
+    struct fc_rate rate = {0};
+    if (is_stdout && is_recursive) {
+        return err_fail(why, ERR_INVALID, "several files do not fit into one stream: -o names a folder with -r");
     }
-    bool may_be_in_room = strchr(cli->arguments[0], '/') != NULL;
-    enum err code = may_be_in_room ? cli_chat_open(cli, why) : cli_session_open(cli, true, why);
+    if (!is_recursive && (cli->options.given & (CLI_ALLOWS(CLI_OPTION_ROOM) | CLI_ALLOWS(CLI_OPTION_DRY_RUN))) != 0) {
+        return err_fail(why, ERR_INVALID, "--room and --dry-run are for -r");
+    }
+    enum err code = is_stdout ? refuse_terminal(cli, why) : ERR_OK;
+    if (code == ERR_OK) {
+        code = cli_options_rate(&cli->options, &rate.bytes_per_s, why);
+    }
+    if (code == ERR_OK) {
+        code = is_recursive ? cli_session_open(cli, true, why) : open_for(cli, cli->arguments[0], why);
+    }
     if (code == ERR_OK) {
         code = cli_interrupt_watch(why);
     }
-    return code == ERR_OK ? download(cli, path, is_forced, why) : code;
+    if (code == ERR_OK && is_recursive) {
+        return cli_download_folder(cli, cli->arguments[0], &rate, why);
+    }
+    return code == ERR_OK ? download(cli, path, &rate, why) : code;
+}
+
+static enum err
+run_cat(struct cli *cli, struct err_detail *why)
+{
+    enum err code = refuse_terminal(cli, why);
+    bool is_in_room = false;
+    for (size_t i = 0; i < cli->argument_count; i++) {
+        is_in_room = is_in_room || strchr(cli->arguments[i], '/') != NULL;
+    }
+    if (code == ERR_OK) {
+        code = is_in_room ? cli_chat_open(cli, why) : cli_session_open(cli, true, why);
+    }
+    if (code == ERR_OK) {
+        code = cli_interrupt_watch(why);
+    }
+    for (size_t i = 0; i < cli->argument_count && code == ERR_OK; i++) {
+        struct cli_progress progress;
+        struct fc_transfer_options transfer;
+        struct fc_file file = {0};
+        cli_progress_begin(&progress, last_component(cli->arguments[i]), &transfer);
+        code = into_output(cli, cli->arguments[i], &transfer, &file, why);
+        cli_progress_end(&progress);
+    }
+    return code;
 }
 
 const struct cli_command cmd_download = {
     .name = "download",
-    .synopsis = "FILE [-o PATH|-] [--force]",
+    .synopsis = "FILE [-o PATH|-] [--force|--skip|--newer]",
     .summary = "get a file from the server",
     .details = "FILE is a name, ROOM/NAME, or an id. Without -o it goes to the current folder\n"
                "under its own name, unless there is one already; -o PATH replaces what is at\n"
                "PATH, in one step and only when all of it has arrived and been checked. Prints\n"
-               "the MD5 and the path, as md5sum would; nothing with -o -.\n",
-    .options = CLI_ALLOWS(CLI_OPTION_OUTPUT) | CLI_ALLOWS(CLI_OPTION_FORCE),
+               "the MD5 and the path, as md5sum would; nothing with -o -.\n"
+               "\n"
+               "After a lost connection or the end of fc without warning the same command goes\n"
+               "on with what PATH.part holds. Time and permissions are those that the file was\n"
+               "uploaded with, unless --no-times is given.\n"
+               "\n"
+               "With -r all files below the name FILE come into the folder PATH, or FILE without\n"
+               "-o; with --room those of a room. Those whose size and time are the same are not\n"
+               "fetched again.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_OUTPUT) | CLI_ALLOWS(CLI_OPTION_FORCE) | CLI_ALLOWS(CLI_OPTION_SKIP) |
+               CLI_ALLOWS(CLI_OPTION_NEWER) | CLI_ALLOWS(CLI_OPTION_NO_TIMES) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE) |
+               CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_ROOM),
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_download,
+};
+
+const struct cli_command cmd_cat = {
+    .name = "cat",
+    .synopsis = "FILE...",
+    .summary = "write files to standard output",
+    .details = "FILE is a name, ROOM/NAME, or an id. A terminal gets it only with --force.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_FORCE),
+    .arguments_min = 1,
+    .arguments_max = CLI_ARGUMENTS_ANY,
+    .run = run_cat,
 };

@@ -5,7 +5,7 @@
 #include "cli/cli_output.h"
 
 static void
-add_options(struct cli_text *text, uint64_t options)
+add_options(struct cli_text *text, cli_option_set options)
 {
     for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
         const struct cli_option_row *row = &cli_option_rows[i];

@@ -6,20 +6,51 @@
 #include "client/fc_file.h"
 
 struct listing {
-    bool is_json;
+    const struct cli_options *options;
     enum err code; // of printing
     struct err_detail *why;
 };
 
+static void
+add_mode(struct cli_text *text, uint32_t mode)
+{
+    static const char letters[] = "rwxrwxrwx";
+    char shown[sizeof letters] = "---------";
+
+    for (unsigned i = 0; i < sizeof letters - 1; i++) {
+        if ((mode >> (sizeof letters - 2 - i) & 1) != 0) {
+            shown[i] = letters[i];
+        }
+    }
+    cli_text_add(text, "%s  ", mode != 0 ? shown : "?        ");
+}
+
 static enum err
-print_row(const struct fc_file *file, struct err_detail *why)
+print_row(const struct fc_file *file, const struct cli_options *options, struct err_detail *why)
 {
     struct cli_text text = {0};
+    bool is_long = cli_options_has(options, CLI_OPTION_LONG);
+    int64_t time_ms = file->created_unix_ms;
+    if (is_long) {
+        add_mode(&text, file->mode);
+        time_ms = file->modified_unix_ms != 0 ? file->modified_unix_ms : time_ms;
+    }
+    if (cli_options_has(options, CLI_OPTION_DELETED)) {
+        time_ms = file->deleted_unix_ms;
+    }
     cli_text_add(&text, "%14" PRIu64 "  ", file->size_bytes);
-    cli_text_add_local_time(&text, file->created_unix_ms);
+    cli_text_add_local_time(&text, time_ms);
     cli_text_add(&text, "  ");
     cli_text_add_printable(&text, file->owner);
     cli_text_add(&text, "  ");
+    if (cli_options_has(options, CLI_OPTION_VERSIONS) || cli_options_has(options, CLI_OPTION_DELETED)) {
+        cli_text_add_hex(&text, file->id, sizeof file->id);
+        cli_text_add(&text, "  ");
+    }
+    if (is_long) {
+        cli_text_add_printable(&text, file->mime_type[0] != '\0' ? file->mime_type : "-");
+        cli_text_add(&text, "  ");
+    }
     if (file->room[0] != '\0') {
         cli_text_add_printable(&text, file->room);
         cli_text_add(&text, "/");
@@ -33,18 +64,24 @@ static bool
 on_file(void *context, const struct fc_file *file)
 {
     struct listing *listing = context;
-    listing->code = listing->is_json ? cli_file_print_json(file, listing->why) : print_row(file, listing->why);
+    bool is_json = cli_options_has(listing->options, CLI_OPTION_JSON);
+    listing->code = is_json ? cli_file_print_json(file, listing->why) : print_row(file, listing->options, listing->why);
     return listing->code == ERR_OK;
 }
 
 static enum err
 run_ls(struct cli *cli, struct err_detail *why)
 {
-    const char *prefix = cli->argument_count > 0 ? cli->arguments[0] : "";
-    struct listing listing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON), .why = why};
+    const struct fc_file_query query = {
+        .prefix = cli->argument_count > 0 ? cli->arguments[0] : NULL,
+        .room = cli->options.values[CLI_OPTION_ROOM],
+        .has_all_versions = cli_options_has(&cli->options, CLI_OPTION_VERSIONS),
+        .is_deleted = cli_options_has(&cli->options, CLI_OPTION_DELETED),
+    };
+    struct listing listing = {.options = &cli->options, .why = why};
     enum err code = cli_session_open(cli, true, why);
     if (code == ERR_OK) {
-        code = fc_file_each(cli->session, prefix, on_file, &listing, why);
+        code = fc_file_query_each(cli->session, &query, on_file, &listing, why);
     }
     return listing.code != ERR_OK ? listing.code : code;
 }
@@ -73,8 +110,23 @@ print_details(const struct fc_file *file, struct err_detail *why)
         cli_text_add(&text, "\nroom     ");
         cli_text_add_printable(&text, file->room);
     }
+    if (file->mime_type[0] != '\0') {
+        cli_text_add(&text, "\ntype     ");
+        cli_text_add_printable(&text, file->mime_type);
+    }
+    if (file->mode != 0) {
+        cli_text_add(&text, "\nmode     %04o", (unsigned)file->mode);
+    }
+    if (file->modified_unix_ms != 0) {
+        cli_text_add(&text, "\nchanged  ");
+        cli_text_add_local_time(&text, file->modified_unix_ms);
+    }
     cli_text_add(&text, "\ncreated  ");
     cli_text_add_local_time(&text, file->created_unix_ms);
+    if (file->expires_unix_ms != 0) {
+        cli_text_add(&text, "\nexpires  ");
+        cli_text_add_local_time(&text, file->expires_unix_ms);
+    }
     cli_text_add(&text, "\n");
     return cli_text_print(&text, why);
 }
@@ -96,10 +148,14 @@ run_stat(struct cli *cli, struct err_detail *why)
 
 const struct cli_command cmd_ls = {
     .name = "ls",
-    .synopsis = "[PREFIX]",
+    .synopsis = "[PREFIX] [-l] [--versions|--deleted] [--room ROOM]",
     .summary = "list your files and those shared with your rooms",
     .details = "Shows size, time, owner and name of the files whose names begin with PREFIX;\n"
-               "one shared with a room as ROOM/NAME.\n",
+               "one shared with a room as ROOM/NAME. With -l also permissions, type and the\n"
+               "time of the last change; with --versions and --deleted also the id, by which\n"
+               "fc download and fc restore find them.\n",
+    .options = CLI_ALLOWS(CLI_OPTION_LONG) | CLI_ALLOWS(CLI_OPTION_VERSIONS) | CLI_ALLOWS(CLI_OPTION_DELETED) |
+               CLI_ALLOWS(CLI_OPTION_ROOM),
     .arguments_max = 1,
     .run = run_ls,
 };

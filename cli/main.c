@@ -63,6 +63,14 @@ const struct cli_command *const cli_commands[] = {
     &cmd_download,
     &cmd_ls,
     &cmd_stat,
+    &cmd_find,
+    &cmd_cat,
+    &cmd_mv,
+    &cmd_rm,
+    &cmd_restore,
+    &cmd_share,
+    &cmd_du,
+    &cmd_sync,
     &cmd_health,
     &cmd_call,
     &cmd_describe,
@@ -164,7 +172,7 @@ check_words(const struct cli *cli, struct err_detail *why)
 {
     const struct cli_command *command = cli->command;
     for (unsigned i = 0; i < CLI_OPTION_NUMBER_OF; i++) {
-        uint64_t bit = CLI_ALLOWS(i);
+        cli_option_set bit = CLI_ALLOWS(i);
         if ((cli->options.given & bit) != 0 && ((command->options | CLI_ALLOWS_ALWAYS) & bit) == 0) {
             return err_fail(why, ERR_INVALID, "there is no option --%s here", cli_option_rows[i].name);
         }

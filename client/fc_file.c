@@ -12,6 +12,7 @@
 enum {
     CHUNK_MIN_BYTES = 256 * 1024,
     CHUNK_MAX_BYTES = 8 * 1024 * 1024,
+    FILE_MODE_MASK = 07777,
 };
 
 #define FILE_MAX_BYTES (UINT64_C(1) << 50)
@@ -56,13 +57,19 @@ fc_file_from_wire(const Fc__Filestore__V1__File *wire, struct fc_file *out, stru
         text_check_file_name(wire->name, NULL) == ERR_OK && copy_text(file.name, sizeof(file.name), wire->name) &&
         text_check_user_name(wire->owner, NULL) == ERR_OK && copy_text(file.owner, sizeof(file.owner), wire->owner) &&
         (wire->room[0] == '\0' || text_check_room_name(wire->room, NULL) == ERR_OK) &&
-        copy_text(file.room, sizeof(file.room), wire->room);
+        copy_text(file.room, sizeof(file.room), wire->room) && text_is_utf8(bytes_view_of_text(wire->mime_type)) &&
+        copy_text(file.mime_type, sizeof(file.mime_type), wire->mime_type);
     if (!is_good) {
         return err_fail(why, ERR_PROTOCOL, "what the server says of a file makes no sense");
     }
     file.size_bytes = wire->size_bytes;
     file.chunk_size_bytes = wire->chunk_size_bytes;
     file.created_unix_ms = wire->created_at_ms;
+    file.modified_unix_ms = wire->modified_at_ms;
+    file.mode = wire->mode & FILE_MODE_MASK;
+    file.version = wire->version;
+    file.deleted_unix_ms = wire->deleted_at_ms;
+    file.expires_unix_ms = wire->expires_at_ms;
     *out = file;
     return ERR_OK;
 }
@@ -101,9 +108,24 @@ each_of_page(const Fc__Filestore__V1__ListResponse *page, bool (*fn)(void *conte
     return ERR_OK;
 }
 
+static void
+fill_list(const struct fc_file_query *query, char *token, Fc__Filestore__V1__ListRequest *request)
+{
+    request->page_token = token;
+    if (query->prefix != NULL) {
+        request->prefix = (char *)(uintptr_t)query->prefix; // protobuf-c has no const; it is only read
+    }
+    if (query->room != NULL) {
+        request->room = (char *)(uintptr_t)query->room;
+    }
+    request->mine_only = query->is_mine_only;
+    request->all_versions = query->has_all_versions;
+    request->deleted = query->is_deleted;
+}
+
 enum err
-fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *context, const struct fc_file *file),
-    void *context, struct err_detail *why)
+fc_file_query_each(struct fc_session *session, const struct fc_file_query *query,
+    bool (*fn)(void *context, const struct fc_file *file), void *context, struct err_detail *why)
 {
     char *token = strdup("");
     bool is_wanted = true;
@@ -114,8 +136,7 @@ fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *co
         struct rpc_unary call;
         const Fc__Filestore__V1__ListResponse *page = NULL;
 
-        request.prefix = (char *)(uintptr_t)prefix;
-        request.page_token = token;
+        fill_list(query, token, &request);
         fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
         call.is_idempotent = true;
         err = fc_session_explain(&call, fc_filestore_v1_file_store_list(&call, &request, &page), why);
@@ -132,4 +153,12 @@ fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *co
     }
     free(token);
     return err;
+}
+
+enum err
+fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *context, const struct fc_file *file),
+    void *context, struct err_detail *why)
+{
+    const struct fc_file_query query = {.prefix = prefix};
+    return fc_file_query_each(session, &query, fn, context, why);
 }

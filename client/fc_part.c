@@ -10,12 +10,18 @@
 #include "base/file.h"
 #include "client/fc_part_priv.h"
 
+enum {
+    MS_PER_S = 1000,
+    NS_PER_MS = 1000 * 1000,
+};
+
 static enum err
 set_paths(struct fc_part *part, const char *path, struct err_detail *why)
 {
     int path_size = snprintf(part->path, sizeof(part->path), "%s", path);
     int part_size = snprintf(part->part_path, sizeof(part->part_path), "%s.part", path);
 
+    (void)snprintf(part->journal.path, sizeof(part->journal.path), "%s.part.journal", path);
     if (path_size <= 0 || part_size >= (int)sizeof(part->part_path)) {
         return err_fail(why, ERR_INVALID, "\"%s\" is not a path that a file can have", path);
     }
@@ -27,7 +33,7 @@ check_target(const struct fc_part *part, struct err_detail *why)
 {
     struct stat target;
 
-    if (lstat(part->path, &target) != 0) {
+    if (fstatat(part->dir_fd, part->path, &target, AT_SYMLINK_NOFOLLOW) != 0) {
         return ERR_OK; // not there; any other trouble shows when .part is made
     }
     if (S_ISDIR(target.st_mode)) {
@@ -46,7 +52,7 @@ remove_leftover(const struct fc_part *part, uint64_t size_bytes, struct err_deta
     struct stat found;
     enum err err = ERR_OK;
 
-    int fd = open(part->part_path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = openat(part->dir_fd, part->part_path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
         return ERR_OK;
     }
@@ -55,7 +61,7 @@ remove_leftover(const struct fc_part *part, uint64_t size_bytes, struct err_deta
         err = err_fail(why, ERR_CONFLICT, "\"%s\" is in the way: move or remove it", part->part_path);
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         err = err_fail(why, ERR_BUSY, "another download is writing \"%s\"", part->part_path);
-    } else if (unlink(part->part_path) != 0) {
+    } else if (unlinkat(part->dir_fd, part->part_path, 0) != 0) {
         int error_number = errno;
         err = err_fail(why, err_from_errno(error_number), "cannot remove \"%s\": %s", part->part_path,
             strerror(error_number));
@@ -101,22 +107,14 @@ reserve(const struct fc_part *part, uint64_t size_bytes, struct err_detail *why)
         strerror(error_number));
 }
 
-enum err
-fc_part_create(struct fc_part *part, const char *path, uint64_t size_bytes, bool is_replacing, struct err_detail *why)
+static enum err
+make_new(struct fc_part *part, uint64_t size_bytes, struct err_detail *why)
 {
-    part->fd = -1;
-    part->is_replacing = is_replacing;
-    enum err err = set_paths(part, path, why);
-    if (err == ERR_OK) {
-        err = check_target(part, why);
-    }
-    if (err == ERR_OK) {
-        err = remove_leftover(part, size_bytes, why);
-    }
+    enum err err = remove_leftover(part, size_bytes, why);
     if (err != ERR_OK) {
         return err;
     }
-    part->fd = open(part->part_path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    part->fd = openat(part->dir_fd, part->part_path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (part->fd < 0) {
         int error_number = errno;
         return err_fail(why, err_from_errno(error_number), "cannot make \"%s\": %s", part->part_path,
@@ -124,9 +122,32 @@ fc_part_create(struct fc_part *part, const char *path, uint64_t size_bytes, bool
     }
     // Tells other downloads that somebody is at work. A file system without locks only loses that.
     (void)flock(part->fd, LOCK_EX | LOCK_NB);
-    err = reserve(part, size_bytes, why);
-    if (err != ERR_OK) {
-        fc_part_abort(part);
+    return reserve(part, size_bytes, why);
+}
+
+enum err
+fc_part_create(struct fc_part *part, int dir_fd, const char *path, const struct fc_file *file, bool is_replacing,
+    struct err_detail *why)
+{
+    part->fd = -1;
+    part->journal.fd = -1;
+    part->dir_fd = dir_fd;
+    part->is_replacing = is_replacing;
+    enum err err = set_paths(part, path, why);
+    if (err == ERR_OK) {
+        err = check_target(part, why);
+    }
+    if (err == ERR_OK) {
+        err = fc_part_resume(part, file, why);
+    }
+    if (err == ERR_NOT_FOUND) {
+        err = make_new(part, file->size_bytes, why);
+        if (err == ERR_OK) {
+            err = fc_part_begin_journal(part, file, why);
+        }
+        if (err != ERR_OK) {
+            fc_part_abort(part);
+        }
     }
     return err;
 }
@@ -135,12 +156,12 @@ fc_part_create(struct fc_part *part, const char *path, uint64_t size_bytes, bool
 static int
 rename_new(const struct fc_part *part)
 {
-    int result = renameat2(AT_FDCWD, part->part_path, AT_FDCWD, part->path, RENAME_NOREPLACE);
+    int result = renameat2(part->dir_fd, part->part_path, part->dir_fd, part->path, RENAME_NOREPLACE);
     if (result != 0 && (errno == EINVAL || errno == ENOSYS)) {
         // A file system that cannot do it in one step.
-        result = link(part->part_path, part->path);
+        result = linkat(part->dir_fd, part->part_path, part->dir_fd, part->path, 0);
         if (result == 0) {
-            (void)unlink(part->part_path);
+            (void)unlinkat(part->dir_fd, part->part_path, 0);
         }
     }
     return result;
@@ -161,12 +182,38 @@ sync_folder(const struct fc_part *part, struct err_detail *why)
         memcpy(folder, part->path, size);
         folder[size] = '\0';
     }
-    enum err err = file_sync_dir(folder);
+    enum err err = ERR_OK;
+    if (part->dir_fd == AT_FDCWD) {
+        err = file_sync_dir(folder);
+    } else if (fsync(part->dir_fd) != 0) {
+        err = err_from_errno(errno);
+    }
     if (err != ERR_OK) {
         return err_fail(why, err, "\"%s\" is whole, but may be gone after a power failure: its folder cannot be synced",
             part->path);
     }
     return ERR_OK;
+}
+
+void
+fc_part_stamp(const struct fc_part *part, const struct fc_file *file)
+{
+    mode_t mask = umask(0);
+
+    (void)umask(mask);
+    // What cannot be kept of them is no reason to do without the file.
+    if (file->mode != 0) {
+        (void)fchmod(part->fd, file->mode & 0777 & ~mask);
+    }
+    if (file->modified_unix_ms != 0) {
+        int64_t ms = file->modified_unix_ms % MS_PER_S;
+        struct timespec times[2] = {
+            {.tv_nsec = UTIME_OMIT},
+            {.tv_sec = (time_t)(file->modified_unix_ms / MS_PER_S - (ms < 0)),
+                .tv_nsec = (long)(ms < 0 ? ms + MS_PER_S : ms) * NS_PER_MS},
+        };
+        (void)futimens(part->fd, times);
+    }
 }
 
 enum err
@@ -177,7 +224,8 @@ fc_part_finish(struct fc_part *part, struct err_detail *why)
         return err_fail(why, err_from_errno(error_number), "cannot write \"%s\" to the disk: %s", part->part_path,
             strerror(error_number));
     }
-    int result = part->is_replacing ? rename(part->part_path, part->path) : rename_new(part);
+    int result =
+        part->is_replacing ? renameat(part->dir_fd, part->part_path, part->dir_fd, part->path) : rename_new(part);
     if (result != 0) {
         int error_number = errno;
         if (error_number == EEXIST) {
@@ -188,6 +236,7 @@ fc_part_finish(struct fc_part *part, struct err_detail *why)
     }
     close(part->fd);
     part->fd = -1;
+    fc_part_end_journal(part, false);
     return sync_folder(part, why);
 }
 
@@ -195,8 +244,20 @@ void
 fc_part_abort(struct fc_part *part)
 {
     if (part->fd >= 0) {
-        (void)unlink(part->part_path);
+        (void)unlinkat(part->dir_fd, part->part_path, 0);
         close(part->fd);
         part->fd = -1;
+        fc_part_end_journal(part, false);
     }
+}
+
+void
+fc_part_leave(struct fc_part *part)
+{
+    if (part->fd >= 0 && part->journal.fd >= 0) {
+        close(part->fd);
+        part->fd = -1;
+        fc_part_end_journal(part, true);
+    }
+    fc_part_abort(part);
 }

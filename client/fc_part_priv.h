@@ -1,34 +1,67 @@
-// For libfc's downloads only: the .part file that becomes the file in one step.
+// For libfc's downloads only: the .part file that becomes the file in one step, and its journal, which says which
+// segments it holds.
 #ifndef CLIENT_FC_PART_PRIV_H
 #define CLIENT_FC_PART_PRIV_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/digest.h"
 #include "base/err.h"
+#include "client/fc_file.h"
 
 enum {
     FC_PART_PATH_MAX_BYTES = 4096, // with its NUL
 };
 
-struct fc_part {
+// fc_part_journal is `path`.part.journal. It is only ever behind the data: a segment is noted when it has been written,
+// and what is marked durable has been synced before.
+struct fc_part_journal {
     int fd; // -1: none
+    char path[FC_PART_PATH_MAX_BYTES + 8];
+    uint64_t segment_count;
+    uint64_t *marks; // of each segment what was noted; 0: nothing
+    uint64_t unsynced_bytes;
+};
+
+struct fc_part {
+    int fd;     // -1: none
+    int dir_fd; // paths are relative to it, as openat has it; borrowed
     char path[FC_PART_PATH_MAX_BYTES];
     char part_path[FC_PART_PATH_MAX_BYTES];
     bool is_replacing;
+    struct fc_part_journal journal;
 };
 
-// fc_part_create makes `path`.part, of size_bytes, with room for them on the disk. The name may be taken by what an
-// earlier download left that was killed: a regular file of the user's of just this size that nobody has locked. That is
+// fc_part_create makes `path`.part for this file, with room for it on the disk. When there is one with a journal that
+// an earlier download of the same file has left, that is gone on with. The name may also be taken by what a killed
+// download left without a journal: a regular file of the user's of just this size that nobody has locked. That is
 // replaced; anything else is ERR_CONFLICT, and ERR_BUSY when another download writes it. ERR_EXISTS: there is a file at
 // path and is_replacing is not set. ERR_NO_SPACE.
-enum err fc_part_create(struct fc_part *part, const char *path, uint64_t size_bytes, bool is_replacing,
+enum err fc_part_create(struct fc_part *part, int dir_fd, const char *path, const struct fc_file *file,
+    bool is_replacing, struct err_detail *why) ERR_CHECKED;
+
+// fc_part_has tells whether a segment with this digest is there already; fc_part_note that it has been written. One
+// thread at a time uses them.
+bool fc_part_has(const struct fc_part *part, uint64_t index, const uint8_t sha256[DIGEST_SHA256_BYTES]);
+enum err fc_part_note(struct fc_part *part, uint64_t index, const uint8_t sha256[DIGEST_SHA256_BYTES], uint32_t size,
     struct err_detail *why) ERR_CHECKED;
+
+// fc_part_stamp gives it the time and the permissions of the file, less those that the umask takes.
+void fc_part_stamp(const struct fc_part *part, const struct fc_file *file);
 
 // fc_part_finish syncs it and gives it its name, durably. ERR_EXISTS: a file has appeared at path meanwhile.
 enum err fc_part_finish(struct fc_part *part, struct err_detail *why) ERR_CHECKED;
 
-// fc_part_abort removes it, unless it was finished. May run twice.
+// fc_part_abort removes it, unless it was finished; fc_part_leave leaves it to be gone on with, if it has a journal.
+// Both may run twice.
 void fc_part_abort(struct fc_part *part);
+void fc_part_leave(struct fc_part *part);
+
+// The parts of the above that are in fc_part_journal.c. fc_part_resume: ERR_NOT_FOUND when there is nothing to go on
+// with.
+enum err fc_part_resume(struct fc_part *part, const struct fc_file *file, struct err_detail *why) ERR_CHECKED;
+enum err fc_part_begin_journal(struct fc_part *part, const struct fc_file *file, struct err_detail *why) ERR_CHECKED;
+void fc_part_end_journal(struct fc_part *part, bool is_kept);
 
 #endif

@@ -14,8 +14,11 @@ enum {
     FAILURES_MAX = 10,       // lost connections in a row: some 25 s of pauses
     PAUSE_FIRST_MS = 100,
     PAUSE_LONGEST_MS = 5000,
-    POLL_MS = 50,   // between looks for cancellation
-    REPORT_MS = 50, // between reports of progress
+    POLL_MS = 50,            // between looks for cancellation
+    REPORT_MS = 50,          // between reports of progress
+    GROWTH_WORTH_SHARE = 10, // faster by a tenth is worth more chunks in memory
+    US_PER_S = 1000 * 1000,
+    RATE_CREDIT_US = 200 * 1000, // what was not used so long ago may be caught up with
 };
 
 void
@@ -42,6 +45,13 @@ choose(unsigned wanted, unsigned standard, unsigned max)
 {
     unsigned chosen = wanted == 0 ? standard : wanted;
     return chosen < max ? chosen : max;
+}
+
+static unsigned
+chunks_of(unsigned bytes, uint32_t chunk_bytes)
+{
+    unsigned chunks = bytes / chunk_bytes;
+    return chunks > FC_TRANSFER_IN_FLIGHT_LEAST ? chunks : FC_TRANSFER_IN_FLIGHT_LEAST;
 }
 
 static enum err
@@ -73,17 +83,16 @@ fc_transfer_open(struct fc_transfer *transfer, uint64_t size_bytes, uint32_t chu
     struct err_detail *why)
 {
     uint64_t chunk_count = size_bytes / chunk_bytes + (size_bytes % chunk_bytes != 0);
-    unsigned standard = FC_TRANSFER_IN_FLIGHT_BYTES / chunk_bytes;
-    if (standard < FC_TRANSFER_IN_FLIGHT_LEAST) {
-        standard = FC_TRANSFER_IN_FLIGHT_LEAST;
-    }
-    unsigned slot_count = choose(transfer->options->chunks_in_flight, standard, FC_TRANSFER_IN_FLIGHT_MAX);
+    unsigned wanted = transfer->options->chunks_in_flight;
+    unsigned slot_count =
+        choose(wanted, chunks_of(FC_TRANSFER_IN_FLIGHT_MOST_BYTES, chunk_bytes), FC_TRANSFER_IN_FLIGHT_MAX);
+    unsigned window = choose(wanted, chunks_of(FC_TRANSFER_IN_FLIGHT_BYTES, chunk_bytes), slot_count);
     unsigned connections =
         choose(transfer->options->connections, FC_TRANSFER_CONNECTIONS_DEFAULT, FC_TRANSFER_CONNECTIONS_MAX);
 
     transfer->size_bytes = size_bytes;
     transfer->chunk_bytes = chunk_bytes;
-    transfer->progress.total_bytes = size_bytes;
+    transfer->progress.total_bytes = transfer->is_endless ? 0 : size_bytes;
     transfer->progress.chunks_total = chunk_count;
     if (chunk_count == 0) {
         return ERR_OK;
@@ -99,7 +108,10 @@ fc_transfer_open(struct fc_transfer *transfer, uint64_t size_bytes, uint32_t chu
         return ERR_NO_MEMORY;
     }
     transfer->slot_count = slot_count;
-    transfer->window = slot_count;
+    transfer->window = window < slot_count ? window : slot_count;
+    transfer->growth.first = transfer->window;
+    transfer->growth.is_settled = wanted != 0;
+    transfer->growth.since_us = clock_monotonic_us();
     for (unsigned i = 0; i < slot_count; i++) {
         transfer->slots[i].transfer = transfer;
         if (has_buffers) {
@@ -332,12 +344,41 @@ get_state(struct fc_slot *slot)
     return state;
 }
 
+// watch_growth measures each windowful of chunks, and widens the window as long as the last widening has made them
+// faster.
+static void
+watch_growth(struct fc_transfer *transfer, uint32_t size)
+{
+    uint64_t now_us = clock_monotonic_us();
+
+    transfer->growth.chunks++;
+    transfer->growth.bytes += size;
+    if (transfer->growth.is_settled || transfer->growth.chunks < transfer->window ||
+        now_us == transfer->growth.since_us) {
+        return;
+    }
+    uint64_t speed = transfer->growth.bytes * US_PER_S / (now_us - transfer->growth.since_us);
+    if (speed > transfer->growth.best + transfer->growth.best / GROWTH_WORTH_SHARE) {
+        unsigned wider = transfer->window + transfer->window / 2 + 1;
+        transfer->window = wider < transfer->slot_count ? wider : transfer->slot_count;
+        transfer->growth.best = speed;
+    } else {
+        unsigned narrower = transfer->window * 2 / 3;
+        transfer->window = narrower > transfer->growth.first ? narrower : transfer->growth.first;
+        transfer->growth.is_settled = true;
+    }
+    transfer->growth.chunks = 0;
+    transfer->growth.bytes = 0;
+    transfer->growth.since_us = now_us;
+}
+
 // look_at_ended decides what becomes of a slot that came back.
 static enum err
 look_at_ended(struct fc_transfer *transfer, struct fc_slot *slot, struct err_detail *why)
 {
     if (slot->result == ERR_OK) {
         transfer->failures = 0;
+        watch_growth(transfer, slot->size);
         return transfer->ops->settle(transfer, slot, why);
     }
     if (slot->result == ERR_CORRUPT && slot->is_damaged && slot->tries < TRIES_PER_CHUNK_MAX) {
@@ -348,6 +389,7 @@ look_at_ended(struct fc_transfer *transfer, struct fc_slot *slot, struct err_det
     if (fc_transfer_is_passing(slot->result)) {
         if (slot->result == ERR_TIMEOUT && transfer->window > 1) {
             transfer->window /= 2; // a slow line carries fewer chunks in the time that one has
+            transfer->growth.is_settled = true;
         }
         transfer->progress.chunks_resent++;
         transfer->is_broken = true;
@@ -384,11 +426,30 @@ get_busy_count(struct fc_transfer *transfer)
     return busy_count;
 }
 
+// charge puts off what may begin next.
+static void
+charge(struct fc_rate *rate, uint32_t size)
+{
+    if (rate != NULL && rate->bytes_per_s != 0) {
+        uint64_t now_us = clock_monotonic_us();
+        uint64_t earliest_us = now_us > RATE_CREDIT_US ? now_us - RATE_CREDIT_US : 0;
+        uint64_t from_us = rate->next_us > earliest_us ? rate->next_us : earliest_us;
+        rate->next_us = from_us + (uint64_t)size * US_PER_S / rate->bytes_per_s;
+    }
+}
+
+static bool
+is_too_fast(const struct fc_rate *rate)
+{
+    return rate != NULL && rate->bytes_per_s != 0 && clock_monotonic_us() < rate->next_us;
+}
+
 static void
 launch(struct fc_transfer *transfer, struct fc_slot *slot)
 {
     slot->tries++;
     slot->is_damaged = false;
+    charge(transfer->options->rate, slot->size);
     memset(&slot->why, 0, sizeof(slot->why));
     set_state(slot, FC_SLOT_BUSY);
     transfer->ops->launch(transfer, slot);
@@ -408,6 +469,17 @@ take_next_chunk(struct fc_transfer *transfer, struct fc_slot *slot, struct err_d
     if (err != ERR_OK) {
         return err;
     }
+    if (transfer->is_endless) {
+        transfer->progress.total_bytes = transfer->next_index * transfer->chunk_bytes + slot->size;
+    }
+    if (slot->size < transfer->chunk_bytes && transfer->is_endless) {
+        transfer->is_endless = false;
+        transfer->size_bytes = transfer->progress.total_bytes;
+        transfer->progress.chunks_total = transfer->next_index + (slot->size != 0);
+        if (slot->size == 0) {
+            return ERR_OK;
+        }
+    }
     transfer->next_index++;
     if (is_needed) {
         launch(transfer, slot);
@@ -423,7 +495,7 @@ start_one(struct fc_transfer *transfer, bool *has_acted, struct err_detail *why)
 {
     struct fc_slot *free_slot = NULL;
 
-    if (get_busy_count(transfer) >= transfer->window) {
+    if (get_busy_count(transfer) >= transfer->window || is_too_fast(transfer->options->rate)) {
         return ERR_OK;
     }
     for (unsigned i = 0; i < transfer->slot_count; i++) {

@@ -1,6 +1,7 @@
 // Fetching a file. The connections bring the segments, the pool checks them against the digests that Stat gave and
 // writes them to their place; into a descriptor the caller's thread writes them, in order.
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "base/text.h"
 #include "client/fc_part_priv.h"
 #include "client/fc_transfer_priv.h"
+#include "client/fc_transfer_source_priv.h"
 
 #include "fc/filestore/v1/filestore.stub.h"
 
@@ -120,6 +122,7 @@ download_prepare(struct fc_transfer *transfer, struct fc_slot *slot, bool *is_ne
     size_t at = (size_t)(slot->index - download->first_digest);
     memcpy(slot->md5, download->md5s.data + at * DIGEST_MD5_BYTES, DIGEST_MD5_BYTES);
     memcpy(slot->sha256, download->sha256s.data + at * DIGEST_SHA256_BYTES, DIGEST_SHA256_BYTES);
+    *is_needed_out = download->is_in_order || !fc_part_has(&download->part, slot->index, slot->sha256);
     return ERR_OK;
 }
 
@@ -260,8 +263,9 @@ download_settle(struct fc_transfer *transfer, struct fc_slot *slot, struct err_d
     struct download *download = transfer->owner;
 
     if (!download->is_in_order) {
+        enum err err = fc_part_note(&download->part, slot->index, slot->sha256, slot->size, why);
         fc_slot_release(slot);
-        return ERR_OK;
+        return err;
     }
     fc_slot_keep(slot);
     while ((slot = slot_of_turn(download)) != NULL) {
@@ -300,14 +304,19 @@ download_init(struct download *download, struct fc_session *session, const char 
     download->asked = file;
     download->fd = -1;
     download->part.fd = -1;
+    download->part.journal.fd = -1;
     fc_transfer_init(&download->transfer, session, options, &download_ops, download);
 }
 
 static void
-download_deinit(struct download *download)
+download_deinit(struct download *download, bool is_kept)
 {
     fc_transfer_deinit(&download->transfer);
-    fc_part_abort(&download->part);
+    if (is_kept) {
+        fc_part_leave(&download->part);
+    } else {
+        fc_part_abort(&download->part);
+    }
     bytes_free(&download->md5s);
     bytes_free(&download->sha256s);
 }
@@ -353,32 +362,86 @@ explain_cancelled(const struct download *download, enum err err, struct err_deta
     return err == ERR_CANCELLED ? err_fail(why, err, "\"%s\" was not fetched: cancelled", download->asked) : err;
 }
 
+// is_wanted decides by the policy what becomes of a file that is there already.
+static bool
+is_wanted(const struct download *download, const struct fc_download *what, const char *path)
+{
+    struct stat there;
+    int dir_fd = what->has_dir_fd ? what->dir_fd : AT_FDCWD;
+
+    if (what->policy != FC_DOWNLOAD_SKIP && what->policy != FC_DOWNLOAD_NEWER) {
+        return true;
+    }
+    if (fstatat(dir_fd, path, &there, AT_SYMLINK_NOFOLLOW) != 0) {
+        return true;
+    }
+    return what->policy == FC_DOWNLOAD_NEWER && download->file.modified_unix_ms > fc_source_modified_ms(&there);
+}
+
+static enum err
+finish_part(struct download *download, const struct fc_download *what, struct err_detail *why)
+{
+    if (!what->is_without_times) {
+        fc_part_stamp(&download->part, &download->file);
+    }
+    enum err err = what->may_finish != NULL ? what->may_finish(what->context, why) : ERR_OK;
+    return err == ERR_OK ? fc_part_finish(&download->part, why) : err;
+}
+
+static enum err
+download_file(struct download *download, const struct fc_download *what, bool *is_skipped_out, struct err_detail *why)
+{
+    const char *path = what->path;
+    bool is_replacing = what->policy == FC_DOWNLOAD_REPLACE || what->policy == FC_DOWNLOAD_NEWER;
+
+    enum err err = stat_once(download, what->file, 0, true, why);
+    if (err == ERR_OK && path == NULL) {
+        err = choose_path(download, &path, why);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    *is_skipped_out = !is_wanted(download, what, path);
+    if (*is_skipped_out) {
+        return ERR_OK;
+    }
+    err = fc_part_create(&download->part, what->has_dir_fd ? what->dir_fd : AT_FDCWD, path, &download->file,
+        is_replacing, why);
+    if (err == ERR_OK) {
+        err = download_segments(download, why);
+    }
+    return err == ERR_OK ? finish_part(download, what, why) : err;
+}
+
+enum err
+fc_file_fetch(struct fc_session *session, const struct fc_download *what, const struct fc_transfer_options *options,
+    struct fc_file *out, bool *is_skipped_out, struct err_detail *why)
+{
+    struct download download;
+    bool is_skipped = false;
+
+    download_init(&download, session, what->file, options);
+    enum err err = download_file(&download, what, &is_skipped, why);
+    if (err == ERR_OK) {
+        fc_transfer_report(&download.transfer, true);
+        *out = download.file;
+        *is_skipped_out = is_skipped;
+    }
+    download_deinit(&download, fc_transfer_is_passing(err) || err == ERR_UNAUTHENTICATED);
+    return explain_cancelled(&download, err, why);
+}
+
 enum err
 fc_file_download(struct fc_session *session, const char *file, const char *path, bool is_replacing,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why)
 {
-    struct download download;
-
-    download_init(&download, session, file, options);
-    enum err err = stat_once(&download, file, 0, true, why);
-    if (err == ERR_OK && path == NULL) {
-        err = choose_path(&download, &path, why);
-    }
-    if (err == ERR_OK) {
-        err = fc_part_create(&download.part, path, download.file.size_bytes, is_replacing, why);
-    }
-    if (err == ERR_OK) {
-        err = download_segments(&download, why);
-    }
-    if (err == ERR_OK) {
-        err = fc_part_finish(&download.part, why);
-    }
-    if (err == ERR_OK) {
-        fc_transfer_report(&download.transfer, true);
-        *out = download.file;
-    }
-    download_deinit(&download);
-    return explain_cancelled(&download, err, why);
+    const struct fc_download what = {
+        .file = file,
+        .path = path,
+        .policy = is_replacing ? FC_DOWNLOAD_REPLACE : FC_DOWNLOAD_FAIL,
+    };
+    bool is_skipped = false;
+    return fc_file_fetch(session, &what, options, out, &is_skipped, why);
 }
 
 enum err
@@ -398,6 +461,6 @@ fc_file_download_to(struct fc_session *session, const char *file, int fd, const 
         fc_transfer_report(&download.transfer, true);
         *out = download.file;
     }
-    download_deinit(&download);
+    download_deinit(&download, false);
     return explain_cancelled(&download, err, why);
 }

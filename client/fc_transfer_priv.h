@@ -23,6 +23,8 @@ enum {
     // By default so many bytes: each chunk of an upload waits for its share of two syncs, so there must be enough of
     // them to keep the server busy meanwhile, and both sides hold them in memory.
     FC_TRANSFER_IN_FLIGHT_BYTES = 16 * 1024 * 1024,
+    // As many as it may become while more of them make it faster.
+    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 64 * 1024 * 1024,
     FC_TRANSFER_IN_FLIGHT_LEAST = 4, // chunks, however large
     FC_TRANSFER_IN_FLIGHT_MAX = 64,
     FC_TRANSFER_CONNECTIONS_DEFAULT = 2,
@@ -62,8 +64,8 @@ struct fc_slot {
 };
 
 struct fc_transfer_ops {
-    // Gives a free slot its chunk (slot->index and size are set). *is_needed_out = false: there is nothing to do for
-    // it.
+    // Gives a free slot its chunk (slot->index and size are set; of one of size 0 nothing becomes). *is_needed_out =
+    // false: there is nothing to do for it.
     enum err (
         *prepare)(struct fc_transfer *transfer, struct fc_slot *slot, bool *is_needed_out, struct err_detail *why);
     // Begins the work on a slot, which ends with fc_slot_end.
@@ -93,7 +95,16 @@ struct fc_transfer {
     uint64_t next_index; // first chunk that no slot has had yet
     struct fc_progress progress;
     uint64_t reported_ms;
-    unsigned window;   // slots that may be busy at once
+    unsigned window; // slots that may be busy at once
+    struct {
+        unsigned first; // the window at the beginning
+        bool is_settled;
+        unsigned chunks; // that ended since
+        uint64_t bytes;
+        uint64_t since_us;
+        uint64_t best; // bytes per second
+    } growth;
+    bool is_endless;   // the size is not known yet: the operation `prepare` makes slot->size smaller for the last chunk
     unsigned failures; // in a row
     bool is_broken;    // the connection was lost
 

@@ -1,7 +1,7 @@
-// Sending a file. The caller's thread reads it once, in order, and keeps the MD5 of the whole; the pool hashes the
-// chunks; the connections carry them.
+// Sending a file. The caller's thread reads it in order and keeps the MD5 of the whole, unless that is known before;
+// the pool hashes the chunks; the connections carry them.
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "client/fc_transfer_priv.h"
+#include "client/fc_transfer_source_priv.h"
 
 #include "fc/filestore/v1/filestore.stub.h"
 
@@ -19,25 +20,35 @@ enum {
     CANCEL_TIMEOUT_MS = 5 * 1000,  // somebody waits for the prompt
     CHUNK_MIN_BYTES = 256 * 1024,
     CHUNK_MAX_BYTES = 8 * 1024 * 1024,
+    MODE_MASK = 07777,
+    READ_POLL_MS = 50, // between looks for cancellation while a pipe is empty
+    HASH_BUFFER_BYTES = 256 * 1024,
+    // Smaller ones are hashed before they are sent, in less than 0.2 s, so that the server can say that it has them.
+    HASH_FIRST_MAX_BYTES = 64 * 1024 * 1024,
 };
+
+#define FILE_MAX_BYTES (UINT64_C(1) << 50)
 
 // The server reads the whole file through before it answers a Commit: assume a slow disk.
 #define COMMIT_BYTES_PER_MS UINT64_C(50000)
 
 struct upload {
     struct fc_transfer transfer;
-    const char *path;
+    const struct fc_upload *what;
     const char *name;
-    const char *room;
-    int fd;
-    struct stat before;
+    struct fc_source source;
+    struct fc_note note;
+    uint64_t size_bytes; // of a stream: what was read
     struct digest *whole;
+    bool has_digests; // the next two are known before anything is sent
     uint8_t md5[DIGEST_MD5_BYTES];
+    uint8_t sha256[DIGEST_SHA256_BYTES];
 
     // The plan.
     uint8_t request_id[RPC_REQUEST_ID_BYTES];
     uint8_t upload_id[16];
     bool has_plan;
+    bool is_complete; // the server has the content
     uint32_t chunk_bytes;
     struct bytes arrived;
 };
@@ -48,59 +59,56 @@ has_arrived(const struct upload *upload, uint64_t index)
     return index / 8 < upload->arrived.size && (upload->arrived.data[index / 8] >> (index % 8) & 1) != 0;
 }
 
+// hash_source computes the digests of a whole file before it is sent.
 static enum err
-open_source(struct upload *upload, struct err_detail *why)
+hash_source(struct upload *upload, struct err_detail *why)
 {
-    // O_NONBLOCK: opening a pipe that nobody writes to must not hang. It means nothing for a regular file.
-    upload->fd = open(upload->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (upload->fd < 0 || fstat(upload->fd, &upload->before) != 0) {
-        int error_number = errno;
-        return err_fail(why, err_from_errno(error_number), "cannot open \"%s\": %s", upload->path,
-            strerror(error_number));
-    }
-    if (!S_ISREG(upload->before.st_mode)) {
-        return err_fail(why, ERR_INVALID, "\"%s\" is not a regular file", upload->path);
-    }
-    return ERR_OK;
-}
+    uint8_t *buffer = malloc(HASH_BUFFER_BYTES);
+    struct digest *md5 = NULL;
+    struct digest *sha256 = NULL;
 
-static enum err
-source_changed(const struct upload *upload, struct err_detail *why)
-{
-    return err_fail(why, ERR_CONFLICT,
-        "\"%s\" changed while it was being sent: nothing was stored; send it again when nobody writes to it",
-        upload->path);
-}
-
-// check_source notices a file that was written to meanwhile, or that the path is another file by now.
-static enum err
-check_source(const struct upload *upload, struct err_detail *why)
-{
-    struct stat now;
-    struct stat at_path;
-    const struct stat *before = &upload->before;
-
-    if (fstat(upload->fd, &now) != 0 || stat(upload->path, &at_path) != 0) {
-        return source_changed(upload, why);
+    enum err err = buffer == NULL ? ERR_NO_MEMORY : digest_new(DIGEST_MD5, &md5);
+    if (err == ERR_OK) {
+        err = digest_new(DIGEST_SHA256, &sha256);
     }
-    if (now.st_size != before->st_size || now.st_mtim.tv_sec != before->st_mtim.tv_sec ||
-        now.st_mtim.tv_nsec != before->st_mtim.tv_nsec || at_path.st_ino != before->st_ino ||
-        at_path.st_dev != before->st_dev) {
-        return source_changed(upload, why);
+    for (uint64_t at = 0; at < upload->size_bytes && err == ERR_OK; at += HASH_BUFFER_BYTES) {
+        uint64_t left = upload->size_bytes - at;
+        size_t size = left < HASH_BUFFER_BYTES ? (size_t)left : HASH_BUFFER_BYTES;
+        err = file_read_at(upload->source.fd, buffer, size, (off_t)at);
+        if (err == ERR_OUT_OF_RANGE) {
+            err = fc_source_changed(&upload->source, why);
+        }
+        if (err == ERR_OK) {
+            err = digest_update(md5, bytes_view_of(buffer, size));
+        }
+        if (err == ERR_OK) {
+            err = digest_update(sha256, bytes_view_of(buffer, size));
+        }
     }
-    return ERR_OK;
+    if (err == ERR_OK) {
+        err = digest_final(md5, upload->md5);
+    }
+    if (err == ERR_OK) {
+        err = digest_final(sha256, upload->sha256);
+    }
+    upload->has_digests = err == ERR_OK;
+    digest_free(&md5);
+    digest_free(&sha256);
+    free(buffer);
+    return err;
 }
 
 // take_plan checks what the server answered to Save.
 static enum err
 take_plan(struct upload *upload, const Fc__Filestore__V1__SaveResponse *plan, struct err_detail *why)
 {
-    uint64_t size_bytes = (uint64_t)upload->before.st_size;
+    uint64_t size_bytes = upload->size_bytes;
     uint32_t chunk_bytes = plan->chunk_size_bytes;
+    bool is_stream = upload->source.is_stream;
 
     if (plan->upload_id.len != sizeof(upload->upload_id) || chunk_bytes < CHUNK_MIN_BYTES ||
         chunk_bytes > CHUNK_MAX_BYTES || (chunk_bytes & (chunk_bytes - 1)) != 0 ||
-        plan->chunk_count != size_bytes / chunk_bytes + (size_bytes % chunk_bytes != 0) ||
+        (!is_stream && plan->chunk_count != size_bytes / chunk_bytes + (size_bytes % chunk_bytes != 0)) ||
         (upload->has_plan && (chunk_bytes != upload->chunk_bytes ||
                                  memcmp(upload->upload_id, plan->upload_id.data, sizeof(upload->upload_id)) != 0))) {
         return err_fail(why, ERR_PROTOCOL, "the server's plan for \"%s\" makes no sense", upload->name);
@@ -108,8 +116,36 @@ take_plan(struct upload *upload, const Fc__Filestore__V1__SaveResponse *plan, st
     memcpy(upload->upload_id, plan->upload_id.data, sizeof(upload->upload_id));
     upload->chunk_bytes = chunk_bytes;
     upload->has_plan = true;
+    upload->is_complete = plan->is_complete && upload->has_digests;
     bytes_clear(&upload->arrived);
     return bytes_append(&upload->arrived, bytes_view_of(plan->arrived.data, plan->arrived.len));
+}
+
+static void
+fill_save(const struct upload *upload, Fc__Filestore__V1__SaveRequest *request)
+{
+    const struct fc_upload *what = upload->what;
+    const struct fc_source *source = &upload->source;
+
+    request->name = (char *)(uintptr_t)upload->name; // protobuf-c has no const; it is only read
+    if (what->room != NULL) {
+        request->room = (char *)(uintptr_t)what->room;
+    }
+    request->is_size_unknown = source->is_stream;
+    request->mime_type = (char *)(uintptr_t)fc_source_mime_type(source, upload->name);
+    if (!source->is_stream) {
+        request->size_bytes = upload->size_bytes;
+        request->modified_at_ms = fc_source_modified_ms(&source->before);
+        request->mode = source->before.st_mode & MODE_MASK;
+    }
+    if (upload->has_digests) {
+        request->md5.data = (uint8_t *)(uintptr_t)upload->md5;
+        request->md5.len = sizeof(upload->md5);
+        request->sha256.data = (uint8_t *)(uintptr_t)upload->sha256;
+        request->sha256.len = sizeof(upload->sha256);
+    }
+    request->is_version_checked = what->is_version_checked;
+    request->expected_version = what->expected_version;
 }
 
 // save plans the upload, or finds out what has arrived of it.
@@ -119,11 +155,7 @@ save(struct upload *upload, struct err_detail *why)
     Fc__Filestore__V1__SaveRequest request = FC__FILESTORE__V1__SAVE_REQUEST__INIT;
     struct rpc_unary call;
 
-    request.name = (char *)(uintptr_t)upload->name; // protobuf-c has no const; it is only read
-    request.size_bytes = (uint64_t)upload->before.st_size;
-    if (upload->room != NULL) {
-        request.room = (char *)(uintptr_t)upload->room;
-    }
+    fill_save(upload, &request);
     fc_transfer_prepare_call(&upload->transfer, &call, RPC_TIMEOUT_DEFAULT_MS);
     memcpy(call.request_id, upload->request_id, sizeof(call.request_id));
     fc_filestore_v1_file_store_save_start(&call, &request);
@@ -135,19 +167,85 @@ save(struct upload *upload, struct err_detail *why)
     return err;
 }
 
+// plan makes the first Save. An upload that was noted here and that the server knows otherwise by now, or not any more,
+// begins anew.
+static enum err
+plan(struct upload *upload, struct err_detail *why)
+{
+    enum err err = save(upload, why);
+    if (upload->note.is_continued && (err == ERR_CONFLICT || err == ERR_NOT_FOUND)) {
+        random_bytes(upload->note.request_id, sizeof(upload->note.request_id));
+        upload->note.is_continued = false;
+        memcpy(upload->request_id, upload->note.request_id, sizeof(upload->request_id));
+        fc_note_write(&upload->note, upload->transfer.session, &upload->source);
+        err = save(upload, why);
+    }
+    return err;
+}
+
+// read_stream reads one chunk, a smaller one only at the end.
+static enum err
+read_stream(struct upload *upload, struct fc_slot *slot, struct err_detail *why)
+{
+    uint32_t size = 0;
+    bool is_at_end = false;
+
+    while (size < slot->size && !is_at_end) {
+        struct pollfd wait = {.fd = upload->source.fd, .events = POLLIN};
+
+        if (fc_transfer_is_cancelled(&upload->transfer)) {
+            return ERR_CANCELLED;
+        }
+        if (poll(&wait, 1, READ_POLL_MS) == 0) {
+            continue;
+        }
+        ssize_t got = read(upload->source.fd, slot->data + size, slot->size - size);
+        if (got < 0 && errno != EINTR && errno != EAGAIN) {
+            int error_number = errno;
+            return err_fail(why, err_from_errno(error_number), "cannot read \"%s\": %s", upload->source.path,
+                strerror(error_number));
+        }
+        is_at_end = got == 0;
+        size += got > 0 ? (uint32_t)got : 0;
+    }
+    slot->size = size;
+    upload->size_bytes += size;
+    return ERR_OK;
+}
+
+static enum err
+read_file(struct upload *upload, struct fc_slot *slot, struct err_detail *why)
+{
+    uint64_t at = slot->index * upload->transfer.chunk_bytes;
+
+    enum err err = file_read_at(upload->source.fd, slot->data, slot->size, (off_t)at);
+    if (err == ERR_OUT_OF_RANGE) {
+        return fc_source_changed(&upload->source, why);
+    }
+    if (err != ERR_OK) {
+        return err_fail(why, err, "cannot read \"%s\": %s", upload->source.path, err_sentence(err));
+    }
+    return ERR_OK;
+}
+
 static enum err
 upload_prepare(struct fc_transfer *transfer, struct fc_slot *slot, bool *is_needed_out, struct err_detail *why)
 {
     struct upload *upload = transfer->owner;
 
-    enum err err = file_read_at(upload->fd, slot->data, slot->size, (off_t)(slot->index * transfer->chunk_bytes));
-    if (err == ERR_OUT_OF_RANGE) {
-        return source_changed(upload, why);
-    }
-    if (err != ERR_OK) {
-        return err_fail(why, err, "cannot read \"%s\": %s", upload->path, err_sentence(err));
-    }
     *is_needed_out = !has_arrived(upload, slot->index);
+    if (!*is_needed_out && upload->has_digests) {
+        return ERR_OK;
+    }
+    enum err err = ERR_OK;
+    if (upload->source.is_stream) {
+        err = read_stream(upload, slot, why);
+    } else {
+        err = read_file(upload, slot, why);
+    }
+    if (err != ERR_OK || upload->has_digests) {
+        return err;
+    }
     return digest_update(upload->whole, bytes_view_of(slot->data, slot->size));
 }
 
@@ -252,12 +350,13 @@ commit_once(struct upload *upload, struct fc_file *out, struct err_detail *why)
     Fc__Filestore__V1__CommitRequest request = FC__FILESTORE__V1__COMMIT_REQUEST__INIT;
     const Fc__Filestore__V1__CommitResponse *response;
     struct rpc_unary call;
-    uint64_t timeout_ms = RPC_TIMEOUT_DEFAULT_MS + (uint64_t)upload->before.st_size / COMMIT_BYTES_PER_MS;
+    uint64_t timeout_ms = RPC_TIMEOUT_DEFAULT_MS + upload->size_bytes / COMMIT_BYTES_PER_MS;
 
     request.upload_id.data = upload->upload_id;
     request.upload_id.len = sizeof(upload->upload_id);
     request.md5.data = upload->md5;
     request.md5.len = sizeof(upload->md5);
+    request.size_bytes = upload->size_bytes;
     fc_transfer_prepare_call(&upload->transfer, &call,
         timeout_ms < RPC_TIMEOUT_MAX_MS ? (uint32_t)timeout_ms : RPC_TIMEOUT_MAX_MS);
     fc_filestore_v1_file_store_commit_start(&call, &request);
@@ -288,9 +387,9 @@ commit(struct upload *upload, struct fc_file *out, struct err_detail *why)
     if (err != ERR_OK) {
         return err;
     }
-    if (memcmp(file.md5, upload->md5, sizeof(file.md5)) != 0 || file.size_bytes != (uint64_t)upload->before.st_size) {
+    if (memcmp(file.md5, upload->md5, sizeof(file.md5)) != 0 || file.size_bytes != upload->size_bytes) {
         return err_fail(why, ERR_CORRUPT, "the server has stored something else than \"%s\": do not rely on it",
-            upload->path);
+            upload->source.path);
     }
     *out = file;
     return ERR_OK;
@@ -312,30 +411,101 @@ cancel(struct fc_session *session, struct upload *upload)
     rpc_unary_deinit(&call);
 }
 
+// know_digests takes those of the note, or computes them when that costs little beside sending.
 static enum err
-upload_all(struct upload *upload, struct fc_file *out, struct err_detail *why)
+know_digests(struct upload *upload, struct err_detail *why)
 {
-    enum err err = open_source(upload, why);
+    const struct fc_note *note = &upload->note;
+
+    if (note->is_continued && note->has_digests) {
+        memcpy(upload->md5, note->md5, sizeof(upload->md5));
+        memcpy(upload->sha256, note->sha256, sizeof(upload->sha256));
+        upload->has_digests = true;
+    }
+    if (upload->has_digests || upload->source.is_stream || upload->size_bytes >= HASH_FIRST_MAX_BYTES) {
+        return ERR_OK;
+    }
+    return hash_source(upload, why);
+}
+
+// remember finds or begins the note, when there is something to go on with.
+static void
+remember(struct upload *upload)
+{
+    const struct fc_upload *what = upload->what;
+
+    if (what->request_id == NULL && !upload->source.is_stream && upload->size_bytes > CHUNK_MIN_BYTES) {
+        fc_note_open(&upload->note, upload->transfer.session, &upload->source, upload->name, what->room);
+        memcpy(upload->request_id, upload->note.request_id, sizeof(upload->request_id));
+    }
+}
+
+static void
+keep_note(struct upload *upload)
+{
+    struct fc_note *note = &upload->note;
+
+    if (!note->is_continued || note->has_digests != upload->has_digests) {
+        note->has_digests = upload->has_digests;
+        memcpy(note->md5, upload->md5, sizeof(note->md5));
+        memcpy(note->sha256, upload->sha256, sizeof(note->sha256));
+        fc_note_write(note, upload->transfer.session, &upload->source);
+    }
+}
+
+// begin does all that comes before the chunks.
+static enum err
+begin(struct upload *upload, struct err_detail *why)
+{
+    enum err err = text_check_file_name(upload->name, why);
     if (err == ERR_OK) {
-        err = text_check_file_name(upload->name, why);
+        err = fc_source_open(&upload->source, upload->what, why);
     }
     if (err == ERR_OK) {
-        err = digest_new(DIGEST_MD5, &upload->whole);
+        upload->size_bytes = (uint64_t)upload->source.before.st_size;
+        remember(upload);
+        err = know_digests(upload, why);
     }
     if (err == ERR_OK) {
-        err = save(upload, why);
+        keep_note(upload);
+        err = plan(upload, why);
     }
+    return err;
+}
+
+static enum err
+send_all(struct upload *upload, struct err_detail *why)
+{
+    uint64_t size_bytes = upload->source.is_stream ? FILE_MAX_BYTES : upload->size_bytes;
+
+    if (upload->is_complete) {
+        upload->transfer.progress.total_bytes = upload->size_bytes;
+        upload->transfer.progress.done_bytes = upload->size_bytes;
+        return ERR_OK;
+    }
+    upload->transfer.is_endless = upload->source.is_stream;
+    enum err err = digest_new(DIGEST_MD5, &upload->whole);
     if (err == ERR_OK) {
-        err = fc_transfer_open(&upload->transfer, (uint64_t)upload->before.st_size, upload->chunk_bytes, true, why);
+        err = fc_transfer_open(&upload->transfer, size_bytes, upload->chunk_bytes, true, why);
     }
     if (err == ERR_OK) {
         err = fc_transfer_run(&upload->transfer, why);
     }
+    if (err == ERR_OK && !upload->has_digests) {
+        err = digest_final(upload->whole, upload->md5);
+    }
+    return err;
+}
+
+static enum err
+upload_all(struct upload *upload, struct fc_file *out, struct err_detail *why)
+{
+    enum err err = begin(upload, why);
     if (err == ERR_OK) {
-        err = check_source(upload, why);
+        err = send_all(upload, why);
     }
     if (err == ERR_OK) {
-        err = digest_final(upload->whole, upload->md5);
+        err = fc_source_check(&upload->source, why);
     }
     if (err == ERR_OK) {
         err = commit(upload, out, why);
@@ -346,31 +516,51 @@ upload_all(struct upload *upload, struct fc_file *out, struct err_detail *why)
     return err;
 }
 
+// is_worth_keeping tells failures after which the same upload can go on.
+static bool
+is_worth_keeping(const struct upload *upload, enum err err)
+{
+    bool has_name = upload->note.fd >= 0 || upload->what->request_id != NULL;
+    return has_name && (fc_transfer_is_passing(err) || err == ERR_UNAUTHENTICATED);
+}
+
+enum err
+fc_file_send(struct fc_session *session, const struct fc_upload *what, const struct fc_transfer_options *options,
+    struct fc_file *out, struct err_detail *why)
+{
+    struct upload upload = {.what = what, .name = what->name, .source = {.fd = -1}, .note = {.fd = -1}};
+
+    if (upload.name == NULL) {
+        const char *slash = strrchr(what->path, '/');
+        upload.name = slash != NULL ? slash + 1 : what->path;
+    }
+    if (what->request_id != NULL) {
+        memcpy(upload.request_id, what->request_id, sizeof(upload.request_id));
+    } else {
+        random_bytes(upload.request_id, sizeof(upload.request_id));
+    }
+    fc_transfer_init(&upload.transfer, session, options, &upload_ops, &upload);
+
+    enum err err = upload_all(&upload, out, why);
+    bool is_kept = err != ERR_OK && is_worth_keeping(&upload, err);
+    if (err == ERR_CANCELLED) {
+        err_fail(why, err, "\"%s\" was not sent: cancelled", upload.source.path);
+    }
+    fc_transfer_deinit(&upload.transfer);
+    if (err != ERR_OK && upload.has_plan && !is_kept) {
+        cancel(session, &upload);
+    }
+    fc_note_end(&upload.note, is_kept);
+    bytes_free(&upload.arrived);
+    digest_free(&upload.whole);
+    fc_source_close(&upload.source);
+    return err;
+}
+
 enum err
 fc_file_upload(struct fc_session *session, const char *path, const char *name, const char *room,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why)
 {
-    struct upload upload = {.path = path, .name = name, .room = room, .fd = -1};
-
-    if (name == NULL) {
-        const char *slash = strrchr(path, '/');
-        upload.name = slash != NULL ? slash + 1 : path;
-    }
-    random_bytes(upload.request_id, sizeof(upload.request_id));
-    fc_transfer_init(&upload.transfer, session, options, &upload_ops, &upload);
-
-    enum err err = upload_all(&upload, out, why);
-    if (err == ERR_CANCELLED) {
-        err_fail(why, err, "\"%s\" was not sent: cancelled", path);
-    }
-    fc_transfer_deinit(&upload.transfer);
-    if (err != ERR_OK && upload.has_plan) {
-        cancel(session, &upload);
-    }
-    bytes_free(&upload.arrived);
-    digest_free(&upload.whole);
-    if (upload.fd >= 0) {
-        close(upload.fd);
-    }
-    return err;
+    const struct fc_upload what = {.path = path, .name = name, .room = room};
+    return fc_file_send(session, &what, options, out, why);
 }

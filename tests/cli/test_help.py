@@ -36,7 +36,7 @@ class Help(unittest.TestCase):
                          "room show", "room amend", "room transfer", "room fingerprint", "invite", "invite ls",
                          "invite revoke", "join", "leave", "dm", "send", "react", "edit", "delete", "history", "search",
                          "unread", "read", "outbox", "outbox flush", "audit", "block", "unblock", "blocks", "presence", "who", "report",
-                         "reports", "upload", "download", "ls", "stat", "health", "call", "describe", "shellenv",
+                         "reports", "upload", "download", "ls", "stat", "find", "cat", "mv", "rm", "restore", "share", "du", "sync", "health", "call", "describe", "shellenv",
                          "completion", "help"):
             self.assertIn(expected, commands)
         self.assertEqual(self.fc.run("--help").text, self.fc.run("help").text)

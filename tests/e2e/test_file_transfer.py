@@ -1,0 +1,221 @@
+"""Transfers that end without warning and go on, folders, streams, rates: the real programs."""
+import hashlib
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from fcd_process import CONFLICT, DONE, NOT_FOUND, USAGE, FcTestCase, limit, running, wait_until
+from recording_proxy import RecordingProxy
+
+MIB = 1 << 20
+CHUNK = 256 << 10
+SAVE = "fc.filestore.v1.FileStore/Save"
+UPLOAD = "fc.filestore.v1.FileStore/Upload"
+DOWNLOAD = "fc.filestore.v1.FileStore/Download"
+PUT = "fc.filestore.v1.FileStore/Put"
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+class Transfers(FcTestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.numbers = iter(range(1000))
+
+    def setUp(self):
+        self.number = next(self.numbers)
+        self.name = f"alice{self.number}"
+        self.alice = self.person(self.name)
+        self.proxy = RecordingProxy(self.fcd.url)
+        self.addCleanup(self.proxy.close)
+        self.token = None
+
+    def through(self, *arguments, fc=None):
+        """Arguments that go through the proxy."""
+        return (*arguments, "--server", self.proxy.url)
+
+    def login_through_proxy(self, fc=None):
+        (fc or self.alice).run("login", self.name, "--password-stdin", "--server", self.proxy.url, stdin=b"a long password")
+
+    def count(self, method):
+        return len(self.proxy.request_ids(method))
+
+    def kill_in_the_middle(self, method, after, *arguments):
+        """Runs fc through the proxy and kills it when so many calls of the method have been made; how many there were."""
+        with running(self.alice.start(*self.through(*arguments))) as process:
+            wait_until(lambda: self.count(method) >= after, f"{after} calls of {method}", 60)
+            process.kill()
+            process.wait()
+        return self.count(method)
+
+    def test_an_upload_goes_on_after_kill_9(self):
+        self.login_through_proxy()
+        content = os.urandom(40 * CHUNK + 7)
+        self.alice.write("file", content)
+        self.kill_in_the_middle(UPLOAD, 12, "upload", "file", "--limit-rate", "2M")
+        self.assertEqual(self.alice.run("ls").text, "")
+        listed = self.alice.run(*self.through("upload", "--resume", "--dry-run")).text
+        self.assertRegex(listed, rf"\A[0-9a-f]{{32}}  +{len(content)}  file  /.*/file\n\Z")
+        before = self.count(UPLOAD)
+        self.assertEqual(self.alice.run(*self.through("upload", "file")).text, f"{md5(content)}  file\n")
+        # What had been acknowledged is not sent again; what was under way may be.
+        self.assertLess(self.count(UPLOAD) - before, 41)
+        self.assertEqual(len(set(self.proxy.request_ids(SAVE))), 1)
+        self.assertEqual(self.alice.run("cat", "file").stdout, content)
+        self.assertEqual(self.alice.run(*self.through("upload", "--resume", "--dry-run")).text, "")
+        self.assertEqual(os.listdir(os.path.join(self.alice.data, "uploads")), [])
+
+    def test_a_changed_file_does_not_go_on(self):
+        self.login_through_proxy()
+        self.alice.write("file", os.urandom(20 * CHUNK))
+        self.kill_in_the_middle(UPLOAD, 4, "upload", "file", "--limit-rate", "1M")
+        content = os.urandom(20 * CHUNK)
+        self.alice.write("file", content)
+        self.assertEqual(self.alice.run(*self.through("upload", "file")).text, f"{md5(content)}  file\n")
+        self.assertEqual(len(set(self.proxy.request_ids(SAVE))), 2)
+        self.assertEqual(self.alice.run("cat", "file").stdout, content)
+
+    def test_all_unfinished_uploads_go_on(self):
+        self.login_through_proxy()
+        contents = {name: os.urandom(12 * CHUNK) for name in ("one", "two")}
+        for name, content in contents.items():
+            self.alice.write(name, content)
+            self.kill_in_the_middle(UPLOAD, self.count(UPLOAD) + 3, "upload", name, "--limit-rate", "1M")
+        self.alice.run(*self.through("upload", "--resume"))
+        for name, content in contents.items():
+            self.assertEqual(self.alice.run("cat", name).stdout, content)
+
+    def test_another_machine_goes_on_with_an_upload(self):
+        self.login_through_proxy()
+        content = os.urandom(40 * CHUNK)
+        self.alice.write("file", content)
+        self.kill_in_the_middle(UPLOAD, 12, "upload", "file", "--limit-rate", "2M")
+        upload_id = self.alice.run(*self.through("upload", "--resume", "--dry-run")).text.split()[0]
+        laptop = self.person()
+        self.login_through_proxy(laptop)
+        laptop.write("file", content)
+        result = laptop.try_run(*self.through("upload", "--resume", upload_id))
+        self.assert_fails(result, NOT_FOUND, upload_id)
+        before = self.count(UPLOAD)
+        self.assertEqual(laptop.run(*self.through("upload", "--resume", upload_id, "file")).text, f"{md5(content)}  file\n")
+        self.assertLess(self.count(UPLOAD) - before, 40)
+        self.assertEqual(self.alice.run("cat", "file").stdout, content)
+
+    def test_other_content_from_another_machine_is_refused(self):
+        self.login_through_proxy()
+        self.alice.write("file", os.urandom(20 * CHUNK))
+        self.kill_in_the_middle(UPLOAD, 6, "upload", "file", "--limit-rate", "1M")
+        upload_id = self.alice.run(*self.through("upload", "--resume", "--dry-run")).text.split()[0]
+        laptop = self.person()
+        self.login_through_proxy(laptop)
+        laptop.write("file", os.urandom(20 * CHUNK))
+        self.assertNotEqual(laptop.try_run(*self.through("upload", "--resume", upload_id, "file")).code, DONE)
+        self.assertEqual(self.alice.run("ls").text, "")
+
+    def test_a_download_goes_on_after_kill_9(self):
+        self.login_through_proxy()
+        content = os.urandom(40 * CHUNK + 7)
+        self.alice.write("file", content)
+        self.alice.run("upload", "file", "--server", self.fcd.url)
+        self.kill_in_the_middle(DOWNLOAD, 20, "download", "file", "-o", "copy", "--limit-rate", "2M")
+        self.assertEqual(sorted(os.listdir(self.alice.cwd)), ["copy.part", "copy.part.journal", "file"])
+        noted = (os.path.getsize(self.alice.path("copy.part.journal")) - 100) // 16
+        self.assertGreater(noted, 2)
+        before = self.count(DOWNLOAD)
+        self.assertEqual(self.alice.run(*self.through("download", "file", "-o", "copy")).text, f"{md5(content)}  copy\n")
+        # Each segment that was noted is not fetched again.
+        self.assertLessEqual(self.count(DOWNLOAD) - before, 41 - noted + 16)
+        self.assertLess(self.count(DOWNLOAD) - before, 41)
+        self.assertEqual(self.alice.read("copy"), content)
+        self.assertEqual(sorted(os.listdir(self.alice.cwd)), ["copy", "file"])
+
+    def test_a_journal_is_not_taken_for_another_file(self):
+        self.login_through_proxy()
+        first, second = os.urandom(20 * CHUNK), os.urandom(20 * CHUNK)
+        self.alice.write("file", first)
+        self.alice.run("upload", "file", "--server", self.fcd.url)
+        self.kill_in_the_middle(DOWNLOAD, 6, "download", "file", "-o", "copy", "--limit-rate", "1M")
+        self.alice.write("file", second)
+        self.alice.run("upload", "file", "--server", self.fcd.url)
+        self.alice.run(*self.through("download", "file", "-o", "copy"))
+        self.assertEqual(self.alice.read("copy"), second)
+
+    def test_a_damaged_journal_is_not_believed(self):
+        self.login_through_proxy()
+        content = os.urandom(20 * CHUNK)
+        self.alice.write("file", content)
+        self.alice.run("upload", "file", "--server", self.fcd.url)
+        self.kill_in_the_middle(DOWNLOAD, 8, "download", "file", "-o", "copy", "--limit-rate", "1M")
+        with open(self.alice.path("copy.part.journal"), "ab") as journal:
+            for index in range(20):
+                journal.write(index.to_bytes(8, "big") + b"\x01" * 8)
+            journal.write(b"torn")
+        self.alice.run(*self.through("download", "file", "-o", "copy"))
+        self.assertEqual(self.alice.read("copy"), content)
+
+    def test_a_rate_is_kept(self):
+        self.alice.write("file", os.urandom(12 * CHUNK))
+        for arguments in (("upload", "file"), ("download", "file", "-o", "copy")):
+            begin = time.monotonic()
+            self.alice.run(*arguments, "--limit-rate", "2M", seconds=60)
+            # All chunks but the last one are waited for, less what may be caught up with.
+            self.assertGreater(time.monotonic() - begin, 11 * CHUNK / (2 * MIB) - 0.3)
+        for rate in ("0", "x", "10X", "-1", "", "1MM", "99999999999999999999", "99999999999G"):
+            self.assert_fails(self.alice.try_run("upload", "file", "--limit-rate", rate), USAGE)
+
+    def test_standard_input(self):
+        for size in (0, 1, MIB - 1, MIB, MIB + 1, 3 * MIB):
+            with self.subTest(size=size):
+                content = os.urandom(size)
+                result = self.alice.run("upload", "-", "--name", "from/stdin", stdin=content)
+                self.assertEqual(result.text, f"{md5(content)}  from/stdin\n")
+                self.assertEqual(self.alice.run("cat", "from/stdin").stdout, content)
+        self.assert_fails(self.alice.try_run("upload", "-"), USAGE, "--name")
+
+    def test_the_same_content_is_not_sent_twice(self):
+        self.login_through_proxy()
+        content = os.urandom(8 * CHUNK)
+        self.alice.write("file", content)
+        self.alice.run(*self.through("upload", "file"))
+        before = self.count(UPLOAD)
+        self.alice.run(*self.through("upload", "file", "--name", "other"))
+        self.assertEqual(self.count(UPLOAD), before)
+        self.assertEqual(self.alice.run("cat", "other").stdout, content)
+
+    def test_time_mode_and_type_come_along(self):
+        self.alice.write("page.html", b"<p>")
+        os.chmod(self.alice.path("page.html"), 0o640)
+        os.utime(self.alice.path("page.html"), ns=(1, 1_500_000_000_123_000_000))
+        sent = self.alice.run("upload", "page.html", "--json").object
+        self.assertEqual((sent["mime_type"], sent["modified_at"], sent["mode"]),
+                         ("text/html", "2017-07-14T02:40:00.123Z", "0640"))
+        self.alice.run("download", "page.html", "-o", "copy")
+        status = os.stat(self.alice.path("copy"))
+        self.assertEqual((status.st_mtime_ns, status.st_mode & 0o777), (1_500_000_000_123_000_000, 0o640))
+        self.alice.run("download", "page.html", "-o", "new", "--no-times")
+        self.assertGreater(os.stat(self.alice.path("new")).st_mtime, 1_600_000_000)
+        self.assertRegex(self.alice.run("ls", "-l").text, r"\Arw-r-----  +3  2017-07-14 .*  text/html  page.html\n\Z")
+
+    def test_what_becomes_of_files_that_are_there(self):
+        self.alice.write("file", b"new")
+        os.utime(self.alice.path("file"), (2_000_000_000, 2_000_000_000))
+        self.alice.run("upload", "file")
+        self.alice.write("file", b"old")
+        self.assert_fails(self.alice.try_run("download", "file"), CONFLICT)
+        self.alice.run("download", "file", "--skip")
+        self.assertEqual(self.alice.read("file"), b"old")
+        os.utime(self.alice.path("file"), (2_000_000_001, 2_000_000_001))
+        self.alice.run("download", "file", "--newer")
+        self.assertEqual(self.alice.read("file"), b"old")
+        os.utime(self.alice.path("file"), (1_999_999_999, 1_999_999_999))
+        self.alice.run("download", "file", "--newer")
+        self.assertEqual(self.alice.read("file"), b"new")
+
+
+if __name__ == "__main__":
+    unittest.main()

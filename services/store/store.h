@@ -4,9 +4,9 @@
 // SQL is the part that SQLite and PostgreSQL have in common: parameters are $1, $2 ... in order of first use; ON
 // CONFLICT and RETURNING are available. Each service owns the tables that it creates; no other service reads them.
 //
-// Group commit: store_write queues a job; the writer thread runs all jobs that are waiting inside one transaction, commits
-// once, and only then tells each how it ended. So an acknowledged write is on disk, and many writers at once cost one
-// sync. If a job fails, the transaction is repeated with a savepoint for each.
+// Group commit: store_write queues a job; the writer thread runs all jobs that are waiting inside one transaction,
+// commits once, and only then tells each how it ended. So an acknowledged write is on disk, and many writers at once
+// cost one sync. If a job fails, the transaction is repeated with a savepoint for each.
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 

@@ -274,8 +274,8 @@ ask_for_room(struct fc_chat *chat, const char *room, struct fc_chat_place **out,
 static enum err
 fail_gone(const char *name, struct err_detail *why)
 {
-    return err_fail(why, ERR_DENIED, "you are no longer in \"%s\"; fc history %s --offline shows what is here of it", name,
-        name);
+    return err_fail(why, ERR_DENIED, "you are no longer in \"%s\"; fc history %s --offline shows what is here of it",
+        name, name);
 }
 
 enum err

@@ -169,8 +169,7 @@ is_gone_here(struct fc_chat *chat, const struct fc_chat_place *place, uint64_t s
 
 static enum err
 replay_message(struct fc_chat *chat, struct fc_chat_place *replay, struct replayed_chain *chain,
-    const Fc__Chat__V1__Message *wire, struct fc_chat_opening *known, struct fc_chat_audit *out,
-    struct err_detail *why)
+    const Fc__Chat__V1__Message *wire, struct fc_chat_opening *known, struct fc_chat_audit *out, struct err_detail *why)
 {
     struct fc_chat_opened opened = {0};
     if (wire->seq != replay->row.synced_seq + 1) {
@@ -206,7 +205,8 @@ check_taken(struct fc_chat *chat, struct fc_chat_place *place, uint64_t seq, str
 {
     enum err err = fc_chat_sync_place(chat, place, why);
     if (err == ERR_OK && !is_gone_here(chat, place, seq)) {
-        err = err_fail(why, ERR_UNTRUSTED, "message %llu of \"%s\" was taken away by the server: nobody who may has deleted it",
+        err = err_fail(why, ERR_UNTRUSTED,
+            "message %llu of \"%s\" was taken away by the server: nobody who may has deleted it",
             (unsigned long long)seq, place->row.name);
     }
     return err;
@@ -214,8 +214,7 @@ check_taken(struct fc_chat *chat, struct fc_chat_place *place, uint64_t seq, str
 
 // replay_messages opens all up to the one that the local store has, whose chain has to be the same.
 static enum err
-replay_messages(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_audit *out,
-    struct err_detail *why)
+replay_messages(struct fc_chat *chat, struct fc_chat_place *place, struct fc_chat_audit *out, struct err_detail *why)
 {
     struct replayed_chain chain = {0};
     struct fc_chat_place replay = *place; // the state is lent
@@ -267,8 +266,8 @@ fc_chat_audit(struct fc_chat *chat, const char *room, struct fc_chat_audit *out,
     fc_chat_lock(chat);
     enum err err = fc_chat_find_place(chat, room, &place, &detail);
     if (err == ERR_OK && place->row.is_plain) {
-        err = err_fail(&detail, ERR_INVALID, "\"%s\" is not encrypted: there is nothing that its server could not change",
-            place->row.name);
+        err = err_fail(&detail, ERR_INVALID,
+            "\"%s\" is not encrypted: there is nothing that its server could not change", place->row.name);
     }
     if (err == ERR_OK) {
         memset(out, 0, sizeof(*out));

@@ -231,8 +231,8 @@ write_wraps(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_c
     return err;
 }
 
-// check_own: this device still speaks for its user. Anybody can sign a reset, so that a server could show one to have a key
-// of a new room made for itself.
+// check_own: this device still speaks for its user. Anybody can sign a reset, so that a server could show one to have a
+// key of a new room made for itself.
 static enum err
 check_own(const struct e2e_user *self, const struct e2e_keys *device, struct err_detail *why)
 {
@@ -244,7 +244,8 @@ check_own(const struct e2e_user *self, const struct e2e_keys *device, struct err
         return err_fail(why, ERR_DENIED, "this device of yours has ended; log in again with fc login");
     }
     return err_fail(why, ERR_UNTRUSTED,
-        "the server shows a reset of your account, after which this device is none of yours: nothing was sealed. If you did "
+        "the server shows a reset of your account, after which this device is none of yours: nothing was sealed. If "
+        "you did "
         "that, log in again with fc login; else somebody else is in your account, or the server lies");
 }
 

@@ -129,7 +129,8 @@ start_after(void *context, const struct fc_room *room)
             .seq = wanted,
             .is_everything = true,
         };
-        enum err told = fc_store_messages_each(chat->store, &selection, deliver, &delivery, err == ERR_OK ? &why : NULL);
+        enum err told =
+            fc_store_messages_each(chat->store, &selection, deliver, &delivery, err == ERR_OK ? &why : NULL);
         err = err == ERR_OK ? told : err;
     }
     fc_chat_unlock(chat);

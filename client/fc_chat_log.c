@@ -78,7 +78,8 @@ find_epoch(const struct epoch_table *table, uint64_t epoch)
     return epoch >= 1 && epoch <= table->count ? &table->rows[epoch - 1] : NULL;
 }
 
-// keep_secret keeps a secret if it is the one that the epoch's author committed to. giver: who gave it; NULL: the ladder.
+// keep_secret keeps a secret if it is the one that the epoch's author committed to. giver: who gave it; NULL: the
+// ladder.
 static enum err
 keep_secret(struct fc_chat *chat, const struct fc_chat_place *place, const struct epoch_row *row, const uint8_t *giver,
     const uint8_t secret[E2E_SECRET_BYTES], struct err_detail *why)

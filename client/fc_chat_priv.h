@@ -91,8 +91,8 @@ enum err fc_chat_take_room(struct fc_chat *chat, const Fc__Chat__V1__Room *wire,
 // fc_chat_find_kept is the same for what only reads the local store: also a room that the user is no longer in.
 enum err fc_chat_find_kept(struct fc_chat *chat, const char *room, struct fc_chat_place **out,
     struct err_detail *why) ERR_CHECKED;
-// fc_chat_note_gone looks at how a call about a room of the user's ended: a server that does not know the room says that
-// the membership is over, which is noted and told by name. Returns the error to go on with.
+// fc_chat_note_gone looks at how a call about a room of the user's ended: a server that does not know the room says
+// that the membership is over, which is noted and told by name. Returns the error to go on with.
 enum err fc_chat_note_gone(struct fc_chat *chat, struct fc_chat_place *place, enum err err,
     struct err_detail *why) ERR_CHECKED;
 // fc_chat_ask_gone is for calls that can miss other things than the room: it asks the server which it was.
@@ -224,7 +224,7 @@ struct fc_chat_opened {
     struct bytes mentions;
     struct bytes file;
     uint8_t device_id[E2E_ID_BYTES];
-    char *sender; // owned, of an encrypted one: as the sender's chain says
+    char *sender;                        // owned, of an encrypted one: as the sender's chain says
     uint8_t sealed_hash[E2E_HASH_BYTES]; // of an encrypted one that the server shows without what it said
 };
 
@@ -254,7 +254,8 @@ enum err fc_chat_chains_load(struct fc_chat *chat, struct fc_chat_place *place, 
 // before a member has taken back. In the transaction that keeps them.
 enum err fc_chat_deleted_note(struct fc_chat *chat, const struct fc_chat_place *place,
     const struct fc_chat_opened *opened, size_t count, struct err_detail *why) ERR_CHECKED;
-// fc_chat_deleted_check: everything is here, so that each of them has to have been taken back. ERR_UNTRUSTED: by nobody.
+// fc_chat_deleted_check: everything is here, so that each of them has to have been taken back. ERR_UNTRUSTED: by
+// nobody.
 enum err fc_chat_deleted_check(struct fc_chat *chat, struct fc_chat_place *place, struct err_detail *why) ERR_CHECKED;
 
 // --- fc_chat_own.c

@@ -419,7 +419,7 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
         err = fc_chat_settle(chat, place, why);
     }
     if (err != ERR_OK && err != ERR_NOT_FOUND) { // not a room that has been forgotten here
-        return err; // it stays
+        return err;                              // it stays
     }
     err = post(chat, outgoing, out, &is_stale, why);
     for (unsigned i = 0; is_stale && i < FC_CHAT_ATTEMPTS; i++) {

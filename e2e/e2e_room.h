@@ -36,11 +36,11 @@ void e2e_room_deinit(struct e2e_room *room);
 const Fc__E2e__V1__RoomMember *e2e_room_member(const struct e2e_room *room, const uint8_t user_id[E2E_ID_BYTES]);
 bool e2e_room_is_member(const struct e2e_room *room, const uint8_t user_id[E2E_ID_BYTES]);
 const Fc__E2e__V1__RoomLink *e2e_room_link(const struct e2e_room *room, const uint8_t link_id[E2E_ID_BYTES]);
-// e2e_room_has_link_keys: invite links get the room's keys. Where new members read from when they joined they do not: who
-// joins by one makes a new key.
+// e2e_room_has_link_keys: invite links get the room's keys. Where new members read from when they joined they do not:
+// who joins by one makes a new key.
 bool e2e_room_has_link_keys(const Fc__E2e__V1__RoomState *state);
-// e2e_room_is_link_used_up and e2e_room_is_link_expired: nobody joins by it any more, but who has it may have the present
-// key.
+// e2e_room_is_link_used_up and e2e_room_is_link_expired: nobody joins by it any more, but who has it may have the
+// present key.
 bool e2e_room_is_link_used_up(const Fc__E2e__V1__RoomLink *link);
 bool e2e_room_is_link_expired(const Fc__E2e__V1__RoomLink *link, int64_t now_unix_ms);
 

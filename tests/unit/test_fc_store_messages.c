@@ -472,13 +472,8 @@ test_search_finds_what_many_at_once_have_become(void **state)
     (void)state;
     struct fc_store *store = open_room();
     struct fc_store_message messages[] = {
-        make_text(1, "one fox"),
-        make(2, TYPE(EDIT), 1, "one dog"),
-        make_text(3, "three fox"),
-        make(4, TYPE(DELETE), 3, ""),
-        make_text(5, "five fox"),
-        make_text(6, ""),
-        make_text(8, "eight fox"),
+        make_text(1, "one fox"), make(2, TYPE(EDIT), 1, "one dog"), make_text(3, "three fox"),
+        make(4, TYPE(DELETE), 3, ""), make_text(5, "five fox"), make_text(6, ""), make_text(8, "eight fox"),
         make_text(7, "eight fox"), // which makes the eighth its copy
     };
     messages[7].message_id = messages[6].message_id;

@@ -120,6 +120,9 @@ commit_move(struct work *work)
         commit_finish(op, ERR_OK);
         return;
     }
+    if (op->has_damaged) {
+        filestore_sweep_soon(op->filestore); // the damaged copy can go
+    }
     enum err err = blob_upload_finish(op->filestore->blobs, op->upload_id);
     commit_finish(op, err == ERR_NOT_FOUND ? ERR_OK : err);
 }

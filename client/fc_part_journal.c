@@ -56,6 +56,9 @@ write_header(const struct fc_file *file, const struct stat *status, char out[HEA
 static uint64_t
 count_segments(const struct fc_file *file)
 {
+    if (file->chunk_size_bytes == 0) {
+        return 0; // not fetched in segments
+    }
     return file->size_bytes / file->chunk_size_bytes + (file->size_bytes % file->chunk_size_bytes != 0);
 }
 

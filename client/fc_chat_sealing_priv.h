@@ -1,0 +1,68 @@
+// For libfc's files of rooms only: a file is sealed into a spool beside the local store, and both are remembered until
+// the file is announced, so that an upload that is repeated sends the same bytes.
+#ifndef CLIENT_FC_CHAT_SEALING_PRIV_H
+#define CLIENT_FC_CHAT_SEALING_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "client/fc_chat.h"
+#include "client/fc_file.h"
+#include "client/fc_session.h"
+
+enum {
+    FC_SEALING_PATH_MAX_BYTES = FC_CONFIG_PATH_MAX_BYTES + 64,
+    FC_SEALING_TYPE_MAX_BYTES = 64,
+};
+
+// fc_digests are those of one file while it passes by. All zero before fc_digests_new, and after fc_digests_free.
+struct fc_digests {
+    struct digest *md5;
+    struct digest *sha256;
+};
+
+enum err fc_digests_new(struct fc_digests *out) ERR_CHECKED;
+enum err fc_digests_update(struct fc_digests *digests, struct bytes_view data) ERR_CHECKED;
+enum err fc_digests_final(struct fc_digests *digests, uint8_t md5_out[DIGEST_MD5_BYTES],
+    uint8_t sha256_out[DIGEST_SHA256_BYTES]) ERR_CHECKED;
+void fc_digests_free(struct fc_digests *digests);
+
+// fc_chat_file_open opens a regular file that is to be sent.
+enum err fc_chat_file_open(const char *path, int *fd_out, uint64_t *size_out, struct err_detail *why) ERR_CHECKED;
+
+// fc_chat_file_look notes what kind of picture a file is, if it is one.
+void fc_chat_file_look(int fd, uint64_t size, struct fc_chat_file *out);
+
+// fc_sealing is one file on its way to a room. It holds secrets: fc_sealing_end wipes them.
+struct fc_sealing {
+    char path[FC_SEALING_PATH_MAX_BYTES]; // of the spool
+    struct fc_chat_file sealed;
+    char mime_type[FC_SEALING_TYPE_MAX_BYTES]; // what sealed.mime_type may point to
+    struct fc_file plain;                      // size and digests
+    bool is_stored;                            // on the server, as file_id; it has only to be announced
+    uint8_t file_id[16];
+
+    int fd;      // the spool
+    int note_fd; // what is remembered; -1: nothing
+    char note_path[FC_SEALING_PATH_MAX_BYTES];
+    char source_stamp[160];
+};
+
+// fc_sealing_begin seals a file, or finds it sealed since it was last changed.
+enum err fc_sealing_begin(struct fc_sealing *sealing, struct fc_session *session, const char *room, const char *path,
+    const char *name, const struct fc_transfer_options *options, struct err_detail *why) ERR_CHECKED;
+
+// fc_sealing_stored remembers that only the announcement is missing.
+void fc_sealing_stored(struct fc_sealing *sealing, const uint8_t file_id[16]);
+
+// fc_sealing_end removes it, or leaves it for another try.
+void fc_sealing_end(struct fc_sealing *sealing, bool is_kept);
+
+// fc_sealing_spool_path is where sealed bytes of a file on the server go while they are fetched.
+enum err fc_sealing_spool_path(const uint8_t *file_id, size_t size, char out[FC_SEALING_PATH_MAX_BYTES],
+    struct err_detail *why) ERR_CHECKED;
+
+#endif

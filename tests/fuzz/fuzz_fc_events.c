@@ -229,7 +229,7 @@ on_message(void *context, const struct fc_message *message)
 {
     const struct fc_room_stream *stream = context;
     static const uint8_t zeros[16];
-    require(stream->is_known && message->seq > stream->options.after_seq);
+    require(stream->rooms[0].is_known && message->seq > stream->options.after_seq);
     require(!played.has_message || message->seq == played.last_seq + 1);
     require(played.has_message || stream->options.is_from_head || message->seq == stream->options.after_seq + 1);
     played.has_message = true;

@@ -127,14 +127,14 @@ copy_key_file(const char *from, const char *to, const char *name)
         err = file_replace(to_path, bytes_as_view(&content), S_IRUSR | S_IWUSR);
     }
     bytes_free_secret(&content);
-    return err == ERR_NOT_FOUND ? ERR_OK : err; // certificates may be elsewhere
+    return err == ERR_NOT_FOUND ? ERR_OK : err; // a certificate may be elsewhere
 }
 
-// copy_keys takes the certificate along: clients know the server by it.
+// copy_keys takes the certificate along, by which clients know the server, and what the server signs with.
 static enum err
 copy_keys(const char *from, const char *to)
 {
-    static const char *const names[] = {"tls/certificate.pem", "tls/key.pem"};
+    static const char *const names[] = {"tls/certificate.pem", "tls/key.pem", "grant.key"};
     char path[PATH_MAX];
     if (snprintf(path, sizeof(path), "%s/tls", to) >= (int)sizeof(path)) {
         return ERR_TOO_BIG;

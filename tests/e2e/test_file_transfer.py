@@ -289,6 +289,30 @@ class Transfers(FcTestCase):
         self.assert_fails(result, CONFLICT, "changed")
         self.assertEqual(self.alice.run("ls").text, "")
 
+    def test_a_version_that_comes_during_a_sync_is_not_lost(self):
+        self.login_through_proxy()
+        os.mkdir(self.alice.path("d"))
+        self.alice.write("d/a", b"base")
+        self.alice.run(*self.through("sync", "d", "remote"))
+        laptop = self.person()
+        laptop.run("login", self.name, "--password-stdin", stdin=b"a long password")
+        laptop.write("a", b"of the laptop")
+        self.alice.write("d/a", b"of the desk")
+
+        def interfere(method):
+            if method == PUT and self.proxy.on_request:
+                self.proxy.on_request = None
+                laptop.run("upload", "a", "--name", "remote/a")
+
+        self.proxy.on_request = interfere
+        result = self.alice.try_run(*self.through("sync", "d", "remote"))
+        self.assertEqual(result.code, CONFLICT, repr(result))
+        self.assertEqual(laptop.run("cat", "remote/a").stdout, b"of the laptop")
+        self.assertEqual(self.alice.read("d/a"), b"of the desk")
+        self.assertIn("conflict", self.alice.run(*self.through("sync", "d", "remote")).text)
+        self.assertEqual(sorted(self.alice.read(f"d/{name}") for name in os.listdir(self.alice.path("d"))),
+                         [b"of the desk", b"of the laptop"])
+
 
 if __name__ == "__main__":
     unittest.main()

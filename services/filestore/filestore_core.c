@@ -415,6 +415,20 @@ settle_content(struct store_tx *tx, struct filestore_file *file)
     return err == ERR_OK ? filestore_contents_release(tx, own.blob_id) : err;
 }
 
+// end_old_shares: whoever read a file that has expired or was deleted is not to read another one of its name.
+static enum err
+end_old_shares(struct store_tx *tx, const struct filestore_file *file)
+{
+    int64_t count = 0;
+
+    enum err err = filestore_core_query_int(tx,
+        "SELECT COUNT(*) FROM filestore_files WHERE owner_id = $1 AND name = $2 AND version IS NOT NULL AND "
+        "deleted_ms = 0 AND (expires_ms = 0 OR expires_ms > $3)",
+        STORE_ARGS(store_blob(file->owner_id, FILESTORE_ID_BYTES), store_text(file->name), store_int(clock_unix_ms())),
+        &count);
+    return err == ERR_OK && count == 0 ? filestore_access_remove_shares(tx, file->owner_id, file->name) : err;
+}
+
 enum err
 filestore_core_commit(struct store_tx *tx, const struct filestore_file *upload, int64_t now_unix_ms,
     struct err_detail *why)
@@ -434,6 +448,9 @@ filestore_core_commit(struct store_tx *tx, const struct filestore_file *upload, 
     memcpy(file.sha256, upload->sha256, sizeof(file.sha256));
     if (err == ERR_OK) {
         err = settle_content(tx, &file);
+    }
+    if (err == ERR_OK) {
+        err = end_old_shares(tx, &file);
     }
     if (err == ERR_OK) {
         err = filestore_core_next_version(tx, &version);
@@ -475,6 +492,9 @@ filestore_core_purge(struct store_tx *tx, const struct filestore_file *file)
 {
     enum err err = store_exec(tx, "DELETE FROM filestore_files WHERE file_id = $1",
         STORE_ARGS(store_blob(file->id, FILESTORE_ID_BYTES)), NULL);
+    if (err == ERR_OK && file->is_committed) {
+        err = end_old_shares(tx, file);
+    }
     return err == ERR_OK ? filestore_contents_release(tx, file->blob_id) : err;
 }
 

@@ -52,6 +52,14 @@ filestore_fail(struct rpc_call *call, enum err code, const struct err_detail *wh
         log_error("FILE-CALL-FAILED", NULL, "a call failed: %s", err_sentence(code));
         code = ERR_INTERNAL;
     }
+    struct err_detail unwritable = {0};
+    if (!is_explained && code == ERR_DENIED) {
+        // Callers who may not do something are told why: this is the disk's refusal, as of one that is read-only.
+        log_error("FILE-UNWRITABLE", NULL, "the data folder cannot be written: is its disk read-only?");
+        code = err_fail(&unwritable, ERR_INTERNAL, "the server's disk cannot be written: tell its operator");
+        why = &unwritable;
+        is_explained = true;
+    }
     if (reason == NULL && code == ERR_NO_SPACE) {
         reason = "NO_SPACE";
     }

@@ -1,5 +1,7 @@
 """fcd is killed while files are uploaded, put and deleted: what it acknowledged reads back, and nothing is left over."""
+import base64
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -47,11 +49,25 @@ class StoreKill(FcTestCase):
             fc.write(name, content)
             if fc.try_run("upload", name, seconds=90).code == DONE:
                 acknowledged[name] = hashlib.md5(content).hexdigest()
+            if number % 5 == 0:
+                self.put(fc, number, acknowledged)
             if number % 4 == 3:
                 gone = f"file-{number - 2}"
                 acknowledged.pop(gone, None)  # it may be gone although nobody says so
                 fc.try_run("call", "fc.filestore.v1.FileStore/Delete", '{"file": "%s"}' % gone, seconds=90)
             number += 1
+
+    @staticmethod
+    def put(fc, number, acknowledged):
+        """Ten small files in one call."""
+        contents = {f"small/{number}-{i}": b"%d %d" % (number, i) * 50 for i in range(10)}
+        files = [{"name": name, "data": base64.b64encode(content).decode(),
+                  "md5": base64.b64encode(hashlib.md5(content).digest()).decode()} for name, content in contents.items()]
+        result = fc.try_run("call", "fc.filestore.v1.FileStore/Put", json.dumps({"files": files}), seconds=90)
+        if result.code == DONE:
+            for name, answer in zip(contents, result.object["results"]):
+                if not answer.get("code"):
+                    acknowledged[name] = hashlib.md5(contents[name]).hexdigest()
 
     def test_kills_lose_nothing_and_leave_nothing(self):
         fc = self.person("ann")
@@ -66,7 +82,7 @@ class StoreKill(FcTestCase):
         finally:
             done.set()
             worker.join()
-        self.assertGreater(len(acknowledged), 0)
+        self.assertTrue([name for name in acknowledged if name.startswith("file-")])
         for name, md5 in acknowledged.items():
             fc.run("download", name, "-o", "copy")
             self.assertEqual(hashlib.md5(fc.read("copy")).hexdigest(), md5, name)

@@ -521,6 +521,25 @@ test_a_new_file_is_not_shared_with_who_read_a_deleted_one_of_its_name(void **sta
     store_short(f, "a", "", "secret");
     f->user_id = bob;
     assert_int_equal(stat_file(f, "den/a", 0), ERR_NOT_FOUND);
+    f->user_id = alice;
+    // The same of one that has expired, before any sweep.
+    Fc__Filestore__V1__SaveRequest request = FC__FILESTORE__V1__SAVE_REQUEST__INIT;
+    clock_set_unix_ms_for_test(1000);
+    request.name = text_of("b");
+    request.room = text_of("den");
+    request.expires_at_ms = 2000;
+    next_request(f);
+    assert_int_equal(call(f, "Save", &request.base), ERR_OK);
+    memcpy(f->upload_id, plan(f)->upload_id.data, 16);
+    assert_int_equal(commit(f, NULL), ERR_OK);
+    f->user_id = bob;
+    assert_int_equal(stat_file(f, "den/b", 0), ERR_OK);
+    f->user_id = alice;
+    clock_set_unix_ms_for_test(3000);
+    store_short(f, "b", "", "secret");
+    f->user_id = bob;
+    assert_int_equal(stat_file(f, "den/b", 0), ERR_NOT_FOUND);
+    clock_set_unix_ms_for_test(-1);
 }
 
 static void

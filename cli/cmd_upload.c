@@ -16,6 +16,7 @@
 enum {
     ID_BYTES = 16,
     ID_HEX_BYTES = 33,
+    KEPT_MIN_BYTES = 256 * 1024, // smaller ones are one chunk
 };
 
 enum err
@@ -43,17 +44,18 @@ cli_upload_print_plan(const struct cli *cli, const char *name, uint64_t size_byt
     return cli_text_print(&text, why);
 }
 
-// explain adds to a failure that passes how to go on.
+// explain adds to a failure that passes how to go on, when there is something to go on with.
 static enum err
-explain(enum err code, const char *path, struct err_detail *why)
+explain(enum err code, const struct fc_upload *what, struct err_detail *why)
 {
     struct err_detail cause = *why;
+    struct stat status;
 
-    if (code != ERR_UNAVAILABLE && code != ERR_CLOSED && code != ERR_TIMEOUT && code != ERR_UNAUTHENTICATED) {
+    if ((code != ERR_UNAVAILABLE && code != ERR_CLOSED && code != ERR_TIMEOUT) || what->has_fd ||
+        stat(what->path, &status) != 0 || status.st_size <= KEPT_MIN_BYTES) {
         return code;
     }
-    return err_fail(why, code, "%.300s; what has arrived is kept, and 'fc upload' of %.100s goes on with it",
-        err_message(&cause, code), path);
+    return err_fail(why, code, "%.300s; the same command goes on with what has not arrived", err_message(&cause, code));
 }
 
 static enum err
@@ -69,7 +71,7 @@ send_file(struct cli *cli, const struct fc_upload *what, struct fc_rate *rate, s
                         ? fc_chat_upload(cli->chat, what->room, what->path, what->name, &transfer, &file, why)
                         : fc_file_send(cli->session, what, &transfer, &file, why);
     cli_progress_end(&progress);
-    return code == ERR_OK ? cli_upload_print(cli, &file, why) : explain(code, what->path, why);
+    return code == ERR_OK ? cli_upload_print(cli, &file, why) : explain(code, what, why);
 }
 
 // plan_file tells what would be sent.

@@ -1,8 +1,6 @@
 """Transfers that end without warning and go on, folders, streams, rates: the real programs."""
 import hashlib
 import os
-import signal
-import subprocess
 import time
 import unittest
 
@@ -215,6 +213,105 @@ class Transfers(FcTestCase):
         os.utime(self.alice.path("file"), (1_999_999_999, 1_999_999_999))
         self.alice.run("download", "file", "--newer")
         self.assertEqual(self.alice.read("file"), b"new")
+
+    def test_a_sealed_file_goes_on_in_both_directions(self):
+        self.login_through_proxy()
+        room = f"room{self.number}"
+        self.alice.run("room", "create", room, "--server", self.proxy.url)
+        content = os.urandom(40 * CHUNK)
+        self.alice.write("file", content)
+        self.kill_in_the_middle(UPLOAD, 12, "upload", "file", "--room", room, "--limit-rate", "2M")
+        (spool,) = [name for name in os.listdir(self.alice.data) if name.startswith("sealed-")]
+        before = self.count(UPLOAD)
+        self.assertEqual(self.alice.run(*self.through("upload", "file", "--room", room)).text, f"{md5(content)}  file\n")
+        self.assertLess(self.count(UPLOAD) - before, 41)
+        self.assertEqual(len(set(self.proxy.request_ids(SAVE))), 1)
+        self.assertNotIn(spool, os.listdir(self.alice.data))
+        self.assertEqual(os.listdir(os.path.join(self.alice.data, "sealing")), [])
+        self.kill_in_the_middle(DOWNLOAD, 20, "download", f"{room}/file", "-o", "copy", "--limit-rate", "2M")
+        before = self.count(DOWNLOAD)
+        self.assertEqual(self.alice.run(*self.through("download", f"{room}/file", "-o", "copy")).text, f"{md5(content)}  copy\n")
+        self.assertLess(self.count(DOWNLOAD) - before, 41)
+        self.assertEqual(self.alice.read("copy"), content)
+        self.assertEqual(sorted(os.listdir(self.alice.cwd)), ["copy", "file"])
+        self.assertEqual([name for name in os.listdir(self.alice.data) if name.startswith(("sealed-", "fetched-"))], [])
+
+    def test_a_sealed_file_that_changed_is_sealed_anew(self):
+        self.login_through_proxy()
+        room = f"room{self.number}"
+        self.alice.run("room", "create", room, "--server", self.proxy.url)
+        self.alice.write("file", os.urandom(20 * CHUNK))
+        self.kill_in_the_middle(UPLOAD, 4, "upload", "file", "--room", room, "--limit-rate", "1M")
+        content = os.urandom(20 * CHUNK)
+        self.alice.write("file", content)
+        self.alice.run(*self.through("upload", "file", "--room", room))
+        self.assertEqual(self.alice.run(*self.through("cat", f"{room}/file")).stdout, content)
+
+    def test_a_folder_goes_on_after_kill_9(self):
+        self.login_through_proxy()
+        os.mkdir(self.alice.path("tree"))
+        for i in range(300):
+            self.alice.write(f"tree/{i:03}", os.urandom(32 << 10))
+        with running(self.alice.start(*self.through("upload", "-r", "tree"))) as process:
+            wait_until(lambda: self.count(PUT) >= 3, "three batches", 60)
+            process.kill()
+            process.wait()
+        there = len(self.alice.run("find", "tree/*").text.splitlines())
+        sent = len(self.alice.run(*self.through("upload", "-r", "tree")).text.splitlines())
+        self.assertLessEqual(sent, 300 - there)
+        self.assertEqual(len(self.alice.run("find", "tree/*").text.splitlines()), 300)
+
+    def test_an_upload_goes_on_when_the_connection_breaks(self):
+        self.login_through_proxy()
+        content = os.urandom(20 * CHUNK)
+        self.alice.write("file", content)
+        self.proxy.lose_replies(UPLOAD, 3)
+        self.assertEqual(self.alice.run(*self.through("upload", "file")).text, f"{md5(content)}  file\n")
+        self.assertGreater(self.proxy.lost, 0)
+        self.assertEqual(len(set(self.proxy.request_ids(SAVE))), 1)
+        self.assertEqual(self.alice.run("cat", "file").stdout, content)
+
+    def test_a_file_that_is_written_to_meanwhile_is_not_stored(self):
+        self.login_through_proxy()
+        self.alice.write("file", os.urandom(20 * CHUNK))
+        path = self.alice.path("file")
+        times = os.stat(path).st_mtime_ns
+
+        def change(method):
+            if method == UPLOAD and self.proxy.on_request:
+                self.proxy.on_request = None
+                with open(path, "r+b") as file:
+                    file.write(b"changed")
+                os.utime(path, ns=(times, times))  # the time of the last change of the inode still tells
+
+        self.proxy.on_request = change
+        result = self.alice.try_run(*self.through("upload", "file", "--limit-rate", "4M"))
+        self.assert_fails(result, CONFLICT, "changed")
+        self.assertEqual(self.alice.run("ls").text, "")
+
+    def test_a_version_that_comes_during_a_sync_is_not_lost(self):
+        self.login_through_proxy()
+        os.mkdir(self.alice.path("d"))
+        self.alice.write("d/a", b"base")
+        self.alice.run(*self.through("sync", "d", "remote"))
+        laptop = self.person()
+        laptop.run("login", self.name, "--password-stdin", stdin=b"a long password")
+        laptop.write("a", b"of the laptop")
+        self.alice.write("d/a", b"of the desk")
+
+        def interfere(method):
+            if method == PUT and self.proxy.on_request:
+                self.proxy.on_request = None
+                laptop.run("upload", "a", "--name", "remote/a")
+
+        self.proxy.on_request = interfere
+        result = self.alice.try_run(*self.through("sync", "d", "remote"))
+        self.assertEqual(result.code, CONFLICT, repr(result))
+        self.assertEqual(laptop.run("cat", "remote/a").stdout, b"of the laptop")
+        self.assertEqual(self.alice.read("d/a"), b"of the desk")
+        self.assertIn("conflict", self.alice.run(*self.through("sync", "d", "remote")).text)
+        self.assertEqual(sorted(self.alice.read(f"d/{name}") for name in os.listdir(self.alice.path("d"))),
+                         [b"of the desk", b"of the laptop"])
 
 
 if __name__ == "__main__":

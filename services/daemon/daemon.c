@@ -124,6 +124,13 @@ is_member(void *context, struct store_tx *tx, const uint8_t room_id[16], const u
     return chat_service_is_member(daemon->chat, tx, room_id, user_id, is_member_out);
 }
 
+static enum err
+is_encrypted(void *context, struct store_tx *tx, const uint8_t room_id[16], bool *is_encrypted_out)
+{
+    const struct daemon *daemon = context;
+    return chat_service_is_encrypted(daemon->chat, tx, room_id, is_encrypted_out);
+}
+
 // --- Start ----------------------------------------------------------------------------------------------------------
 
 static enum err
@@ -185,12 +192,18 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     if (err != ERR_OK) {
         return err;
     }
+    char grant_key_path[DAEMON_PATH_MAX_BYTES + sizeof("/grant.key")];
+    (void)snprintf(grant_key_path, sizeof(grant_key_path), "%s/grant.key", daemon->data_dir);
     struct filestore_service_options filestore = {
         .store = daemon->store,
         .blobs = daemon->blobs,
         .find_member_room = find_member_room,
         .is_member = is_member,
+        .is_encrypted = is_encrypted,
         .context = daemon,
+        .grant_key_path = grant_key_path,
+        .has_no_links = options->has_no_links,
+        .public_url = options->public_url,
     };
     err = filestore_service_new(&filestore, &daemon->filestore, why);
     if (err != ERR_OK) {
@@ -302,6 +315,7 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
         err = add_metrics(daemon);
     }
     if (err == ERR_OK) {
+        rpc_server_set_content(daemon->server, filestore_service_content(daemon->filestore));
         err = daemon_listen(daemon->server, options, daemon->data_dir, &daemon->ready_line, why);
     }
     if (err != ERR_OK) {

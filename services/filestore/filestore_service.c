@@ -8,6 +8,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "services/filestore/filestore_http.h"
+#include "services/filestore/filestore_links.h"
 #include "services/filestore/filestore_service_priv.h"
 
 enum {
@@ -267,7 +269,7 @@ static const struct rpc_method_rule rules[] = {
     {.method = "Delete", .access = RPC_ACCESS_TOKEN},
     {.method = "Restore", .access = RPC_ACCESS_TOKEN},
     {.method = "Share", .access = RPC_ACCESS_TOKEN},
-    {.method = "CreateLink", .access = RPC_ACCESS_TOKEN},
+    {.method = "CreateLink", .access = RPC_ACCESS_TOKEN, .executes_once = true},
     {.method = "ListLinks", .access = RPC_ACCESS_TOKEN},
     {.method = "RevokeLink", .access = RPC_ACCESS_TOKEN},
     {.method = "GetGrant", .access = RPC_ACCESS_TOKEN},
@@ -387,13 +389,26 @@ filestore_service_new(const struct filestore_service_options *options, struct fi
     filestore->rooms = (struct filestore_rooms){
         .find_member_room = options->find_member_room,
         .is_member = options->is_member,
+        .is_encrypted = options->is_encrypted,
         .context = options->context,
     };
     pthread_mutex_init(&filestore->locked.mutex, NULL);
     pthread_cond_init(&filestore->locked.is_idle, NULL);
     TAILQ_INIT(&filestore->locked.uploads);
 
+    filestore->has_links = !options->has_no_links;
+    filestore->public_url = options->public_url != NULL ? options->public_url : "";
+
     enum err err = filestore_core_migrate(options->store, why);
+    if (err == ERR_OK) {
+        err = filestore_links_migrate(options->store, why);
+    }
+    if (err == ERR_OK && options->grant_key_path != NULL) {
+        err = filestore_grants_open_key(filestore, options->grant_key_path, why);
+    }
+    if (err == ERR_OK) {
+        err = filestore_http_new(filestore, &filestore->http);
+    }
     if (err == ERR_OK) {
         err = sweep_all(filestore, why);
     }
@@ -422,6 +437,12 @@ filestore_service_rules(size_t *count_out)
 {
     *count_out = sizeof(rules) / sizeof(rules[0]);
     return rules;
+}
+
+const struct rpc_content_handler *
+filestore_service_content(const struct filestore_service *filestore)
+{
+    return filestore->has_links ? filestore_http_handler(filestore->http) : NULL;
 }
 
 enum err
@@ -455,6 +476,8 @@ filestore_service_free(struct filestore_service **filestore_ref)
     pthread_mutex_unlock(&filestore->locked.mutex);
     work_pool_free(&filestore->plan_pool);
     work_pool_free(&filestore->chunk_pool);
+    filestore_http_free(&filestore->http);
+    digest_wipe(filestore->grant_key, sizeof(filestore->grant_key));
     pthread_cond_destroy(&filestore->locked.is_idle);
     pthread_mutex_destroy(&filestore->locked.mutex);
     free(filestore);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "base/crypto.h"
 #include "base/work_pool.h"
 #include "rpc/rpc_call.h"
 #include "services/filestore/filestore_core.h"
@@ -30,6 +31,12 @@ struct filestore_service {
     struct filestore_rooms rooms;
     struct work_pool *chunk_pool;
     struct work_pool *plan_pool;
+    struct filestore_http *http;
+    bool has_links;
+    const char *public_url; // empty: not known
+    bool has_grants;
+    uint8_t grant_key[CRYPTO_KEY_BYTES];
+    uint8_t grant_public_key[CRYPTO_KEY_BYTES];
 
     struct {
         pthread_mutex_t mutex;
@@ -39,6 +46,10 @@ struct filestore_service {
         struct filestore_upload_list uploads;
     } locked;
 };
+
+// filestore_grants_open_key reads the key that signs grants, or makes it. ERR_CORRUPT: it is none.
+enum err filestore_grants_open_key(struct filestore_service *filestore, const char *path,
+    struct err_detail *why) ERR_CHECKED;
 
 // filestore_begin and filestore_end surround an operation that leaves its handler, so that
 // filestore_service_free can wait for it. After filestore_end the service may be gone.

@@ -83,6 +83,7 @@ extern const struct cli_command cmd_read, cmd_unread, cmd_outbox, cmd_outbox_flu
 extern const struct cli_command cmd_block, cmd_unblock, cmd_blocks, cmd_report, cmd_reports;
 extern const struct cli_command cmd_presence, cmd_who;
 extern const struct cli_command cmd_upload, cmd_download, cmd_ls, cmd_stat;
+extern const struct cli_command cmd_link, cmd_link_ls, cmd_link_revoke;
 extern const struct cli_command cmd_health;
 extern const struct cli_command cmd_call, cmd_describe;
 extern const struct cli_command cmd_shellenv, cmd_completion, cmd_help;

@@ -38,16 +38,12 @@ is_plain_url(const char *text)
     return true;
 }
 
-// make_url puts the server's address before the path: as its operator says, else as we reach it ourselves.
+// make_url puts the address of the server's web listener before the path, as the server tells it.
 static enum err
-make_url(const struct fc_session *session, const Fc__Filestore__V1__CreateLinkResponse *response,
-    char url_out[FC_LINK_URL_MAX_BYTES], bool *is_path_out, struct err_detail *why)
+make_url(const Fc__Filestore__V1__CreateLinkResponse *response, char url_out[FC_LINK_URL_MAX_BYTES], bool *is_path_out,
+    struct err_detail *why)
 {
-    const char *server_url = fc_session_server_url(session);
     const char *base = response->base_url;
-    if (base[0] == '\0' && (strncmp(server_url, "http://", 7) == 0 || strncmp(server_url, "https://", 8) == 0)) {
-        base = server_url;
-    }
     size_t base_size = strlen(base);
     while (base_size > 0 && base[base_size - 1] == '/') {
         base_size--;
@@ -79,7 +75,7 @@ fc_link_create(struct fc_session *session, const char *file, int64_t expires_uni
         err = link_from_wire(response->link, out, why);
     }
     if (err == ERR_OK) {
-        err = make_url(session, response, url_out, is_path_out, why);
+        err = make_url(response, url_out, is_path_out, why);
     }
     rpc_unary_deinit(&call);
     return err;

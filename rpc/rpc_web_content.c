@@ -341,7 +341,6 @@ web_content_request(struct web_listener *listener, struct lws *wsi, int *result_
     lws_set_opaque_user_data(wsi, content);
     listener->stranger_count--;
     lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0);
-    (void)lws_rx_flow_control(wsi, 0);
     lws_set_timer_usecs(wsi, (lws_usec_t)handler->patience_ms * LWS_USEC_PER_SEC / 1000);
 
     const struct rpc_content_request request = {

@@ -203,7 +203,6 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
         .context = daemon,
         .grant_key_path = grant_key_path,
         .has_no_links = options->has_no_links,
-        .public_url = options->public_url,
     };
     err = filestore_service_new(&filestore, &daemon->filestore, why);
     if (err != ERR_OK) {
@@ -291,6 +290,26 @@ add_metrics(struct daemon *daemon)
     return err;
 }
 
+// What links begin with, where the operator has not said: the web listener's address, unless it is no address that
+// anybody could go to.
+static void
+tell_base_url(const struct daemon *daemon, const struct daemon_options *options)
+{
+    char url[RPC_URL_MAX_BYTES] = "";
+    const struct bytes *line = &daemon->ready_line;
+    const char *http = memmem(line->data, line->size, " http=", strlen(" http="));
+    if (http != NULL && options->http_url != NULL) {
+        http += strlen(" http=");
+        size_t size = line->size - 1 - (size_t)(http - (const char *)line->data); // without the end of the line
+        (void)snprintf(url, sizeof(url), "%.*s", (int)size, http);
+    }
+    if (options->public_url != NULL) {
+        filestore_service_set_base_url(daemon->filestore, options->public_url);
+    } else if (strstr(url, "//0.0.0.0:") == NULL && strstr(url, "//[::]:") == NULL) {
+        filestore_service_set_base_url(daemon->filestore, url);
+    }
+}
+
 // --- Lifecycle ------------------------------------------------------------------------------------------------------
 
 enum err
@@ -322,6 +341,7 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
         daemon_free(&daemon);
         return err;
     }
+    tell_base_url(daemon, options);
     log_fingerprint(daemon);
     *out = daemon;
     return ERR_OK;

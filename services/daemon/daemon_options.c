@@ -18,6 +18,7 @@ enum {
     ROOMS_PER_USER_MAX = 1000000,
     MEMBERS_MAX = 10000, // the rules of rooms allow no more
     USERS_MAX = 1000000000,
+    PUBLIC_URL_MAX_BYTES = 512, // with its NUL
 };
 
 static enum err
@@ -52,7 +53,8 @@ static enum err
 set_public_url(struct daemon_options *options, const char *value, struct err_detail *why)
 {
     size_t scheme = strncmp(value, "https://", 8) == 0 ? 8 : strncmp(value, "http://", 7) == 0 ? 7 : 0;
-    if (scheme == 0 || value[scheme] == '\0' || value[scheme] == '/' || strpbrk(value, " \t\r\n?#\"") != NULL) {
+    if (strlen(value) >= PUBLIC_URL_MAX_BYTES || scheme == 0 || value[scheme] == '\0' || value[scheme] == '/' ||
+        strpbrk(value, " \t\r\n?#\"") != NULL) {
         return err_fail(why, ERR_INVALID, "--public-url is https://HOST[:PORT][/PATH], or with http, not \"%s\"",
             value);
     }

@@ -47,7 +47,11 @@ create_finish(struct create_op *op, enum err result)
     struct filestore_service *filestore = op->filestore;
     Fc__Filestore__V1__CreateLinkResponse response = FC__FILESTORE__V1__CREATE_LINK_RESPONSE__INIT;
     Fc__Filestore__V1__Link link;
+    char base_url[FILESTORE_URL_MAX_BYTES];
 
+    pthread_mutex_lock(&filestore->locked.mutex);
+    memcpy(base_url, filestore->locked.base_url, sizeof(base_url));
+    pthread_mutex_unlock(&filestore->locked.mutex);
     if (result == ERR_OK) {
         result = filestore_links_path(op->token, op->link.file_name, &op->path);
     }
@@ -58,7 +62,7 @@ create_finish(struct create_op *op, enum err result)
         link_to_wire(&op->link, &link);
         response.link = &link;
         response.path = (char *)op->path.data;
-        response.base_url = (char *)(uintptr_t)filestore->public_url; // protobuf-c has no const; it is only read
+        response.base_url = base_url;
         op->reply(&response, op->call);
     } else {
         filestore_fail(op->call, result, &op->why, NULL);

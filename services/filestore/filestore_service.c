@@ -3,6 +3,7 @@
 // filestore_chunks.c and filestore_plans.c.
 #include "services/filestore/filestore_service.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -397,7 +398,6 @@ filestore_service_new(const struct filestore_service_options *options, struct fi
     TAILQ_INIT(&filestore->locked.uploads);
 
     filestore->has_links = !options->has_no_links;
-    filestore->public_url = options->public_url != NULL ? options->public_url : "";
 
     enum err err = filestore_core_migrate(options->store, why);
     if (err == ERR_OK) {
@@ -443,6 +443,14 @@ const struct rpc_content_handler *
 filestore_service_content(const struct filestore_service *filestore)
 {
     return filestore->has_links ? filestore_http_handler(filestore->http) : NULL;
+}
+
+void
+filestore_service_set_base_url(struct filestore_service *filestore, const char *url)
+{
+    pthread_mutex_lock(&filestore->locked.mutex);
+    (void)snprintf(filestore->locked.base_url, sizeof(filestore->locked.base_url), "%s", url);
+    pthread_mutex_unlock(&filestore->locked.mutex);
 }
 
 enum err

@@ -16,6 +16,10 @@
 
 struct filestore_service;
 
+enum {
+    FILESTORE_URL_MAX_BYTES = 1024, // with its NUL
+};
+
 // What is known of a file that is shared with a room.
 struct filestore_shared_file {
     char name[1025];
@@ -36,7 +40,6 @@ struct filestore_service_options {
     void *context;
     const char *grant_key_path; // the key that signs grants, made when it is missing; NULL: no grants
     bool has_no_links;
-    const char *public_url; // where browsers reach the web listener; NULL: not known. Borrowed
 };
 
 // filestore_service_new migrates its tables and removes what abandoned uploads (older than 7 days, or unknown to the
@@ -48,6 +51,9 @@ const struct rpc_method_rule *filestore_service_rules(size_t *count_out);
 
 // filestore_service_content is what the web listeners serve: files behind links. NULL: there are none.
 const struct rpc_content_handler *filestore_service_content(const struct filestore_service *filestore);
+
+// filestore_service_set_base_url says where browsers reach the web listener: what links begin with. Any thread.
+void filestore_service_set_base_url(struct filestore_service *filestore, const char *url);
 
 // filestore_service_find_shared says what is known of a file that is shared with a room: ERR_NOT_FOUND if it is not.
 // For the sibling that announces files.

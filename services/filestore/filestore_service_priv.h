@@ -33,7 +33,6 @@ struct filestore_service {
     struct work_pool *plan_pool;
     struct filestore_http *http;
     bool has_links;
-    const char *public_url; // empty: not known
     bool has_grants;
     uint8_t grant_key[CRYPTO_KEY_BYTES];
     uint8_t grant_public_key[CRYPTO_KEY_BYTES];
@@ -41,7 +40,8 @@ struct filestore_service {
     struct {
         pthread_mutex_t mutex;
         pthread_cond_t is_idle;
-        size_t operations; // begun and not yet answered
+        char base_url[FILESTORE_URL_MAX_BYTES]; // of the web listener; empty: not known
+        size_t operations;                      // begun and not yet answered
         // Chunks being stored: two with other content may not be written to the same place at once.
         struct filestore_upload_list uploads;
     } locked;

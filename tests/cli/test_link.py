@@ -43,10 +43,8 @@ def ask(url, method="GET", **headers):
 
 
 class LinkTestCase(FcTestCase):
-    """The http URL is what fc takes, too, so that links are whole."""
-
     def setUp(self):
-        self.alice = Fc(self.fcd.http_url)
+        self.alice = Fc(self.fcd.url)
         self.addCleanup(self.alice.close)
         self.name = "user" + self.id().rsplit(".", 1)[1].replace("_", "")[:20]
         self.alice.sign_up(self.name)
@@ -198,16 +196,6 @@ class Links(LinkTestCase):
         self.assertIn("FILE-DAMAGED", self.fcd.stderr())
         self.assertEqual(ask(url, Range=f"bytes=0-{3 * CHUNK - 1}")[1], content[:3 * CHUNK])
 
-    def test_the_path_alone_where_the_address_is_not_known(self):
-        native = self.person("native" + self.name[4:])
-        native.write("file", b"content")
-        native.run("upload", "file")
-        result = native.try_run("link", "file")
-        self.assertEqual(result.code, 0)
-        self.assertRegex(result.text, r"^/f/[\w-]{43}/file\n$")
-        self.assertIn("--public-url", result.stderr)
-        self.assertEqual(ask(self.fcd.http_url + result.text.strip())[1], b"content")
-
     def test_a_second_request_behind_the_first_changes_nothing(self):
         content = some_bytes(8 * CHUNK)
         host, port, path = split(self.link_to(content))
@@ -318,18 +306,29 @@ class Tls(LinkTestCase):
         cls.fcd = Fcd("--public-url", "https://files.example/fc/", http_url="https://127.0.0.1:0")
         cls.addClassCleanup(cls.fcd.close)
 
-    def setUp(self):
-        self.alice = Fc(self.fcd.url)
-        self.addCleanup(self.alice.close)
-        self.name = "user" + self.id().rsplit(".", 1)[1].replace("_", "")[:20]
-        self.alice.sign_up(self.name)
-
     def test_https_and_the_public_url(self):
         content = some_bytes(6 * CHUNK + 3)
         url = self.link_to(content)
         self.assertTrue(url.startswith("https://files.example/fc/f/"), url)
         answer, body = ask(self.fcd.http_url + url[len("https://files.example/fc"):], Range="bytes=3-")
         self.assertEqual((answer.status, body == content[3:]), (206, True))
+
+
+class AnyAddress(LinkTestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.fcd = Fcd("--allow-plaintext", http_url="http://0.0.0.0:0")
+        cls.addClassCleanup(cls.fcd.close)
+
+    def test_the_path_alone_where_the_address_is_not_known(self):
+        self.alice.write("file", b"content")
+        self.alice.run("upload", "file")
+        result = self.alice.try_run("link", "file")
+        self.assertEqual(result.code, 0)
+        self.assertRegex(result.text, r"^/f/[\w-]{43}/file\n$")
+        self.assertIn("--public-url", result.stderr)
+        url = self.fcd.http_url.replace("0.0.0.0", "127.0.0.1") + result.text.strip()
+        self.assertEqual(ask(url)[1], b"content")
 
 
 class NoLinks(FcTestCase):

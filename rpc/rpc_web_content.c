@@ -2,8 +2,7 @@
 //
 // A piece is asked for while the one before is on its way, but only once libwebsockets has handed all of it to the
 // socket; and the kernel is told to take little beyond what it can send. What a reader that has stopped reading costs
-// is therefore one piece. Nothing is read from the connection after the request, so that nothing can be put into the
-// middle of an answer.
+// is therefore one piece.
 #include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>

@@ -30,6 +30,10 @@ enum err db_open(const char *path, enum db_role role, struct db **out, struct er
 // db_close undoes an open transaction; NULL is fine. Every query has been ended before.
 void db_close(struct db **db);
 
+// db_copy writes a copy of a database, which other processes may be using, to a file that is not there yet, and sees to
+// it that it is on disk. ERR_EXISTS: the file is there.
+enum err db_copy(const char *from_path, const char *to_path, struct err_detail *why) ERR_CHECKED;
+
 // db_message says what was wrong with the last statement. Valid until the next one.
 const char *db_message(const struct db *db);
 

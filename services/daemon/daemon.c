@@ -194,15 +194,22 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     }
     char grant_key_path[DAEMON_PATH_MAX_BYTES + sizeof("/grant.key")];
     (void)snprintf(grant_key_path, sizeof(grant_key_path), "%s/grant.key", daemon->data_dir);
+    char backup_lock_path[DAEMON_PATH_MAX_BYTES + sizeof("/" DAEMON_BACKUP_LOCK)];
+    (void)snprintf(backup_lock_path, sizeof(backup_lock_path), "%s/" DAEMON_BACKUP_LOCK, daemon->data_dir);
     struct filestore_service_options filestore = {
         .store = daemon->store,
         .blobs = daemon->blobs,
         .find_member_room = find_member_room,
         .is_member = is_member,
         .is_encrypted = is_encrypted,
-        .context = daemon,
         .grant_key_path = grant_key_path,
         .has_no_links = options->has_no_links,
+        .find_user = find_user,
+        .context = daemon,
+        .user_quota_bytes = options->user_quota_bytes,
+        .room_quota_bytes = options->room_quota_bytes,
+        .delete_grace_ms = options->delete_grace_ms,
+        .backup_lock_path = backup_lock_path,
     };
     err = filestore_service_new(&filestore, &daemon->filestore, why);
     if (err != ERR_OK) {

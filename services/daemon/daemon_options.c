@@ -1,5 +1,6 @@
 #include "services/daemon/daemon_options.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #define DEFAULT_HTTP_URL "http://127.0.0.1:7421"
 #define SYSTEM_DATA_DIR "/var/lib/fcd"
+#define QUOTA_MAX_BYTES (UINT64_C(1) << 60)
 
 enum {
     TOKEN_TTL_DEFAULT_S = 30 * 24 * 3600,
@@ -19,6 +21,8 @@ enum {
     MEMBERS_MAX = 10000, // the rules of rooms allow no more
     USERS_MAX = 1000000000,
     PUBLIC_URL_MAX_BYTES = 512, // with its NUL
+    GRACE_DEFAULT_S = 7 * 24 * 3600,
+    GRACE_MAX_S = 10 * 365 * 24 * 3600,
 };
 
 static enum err
@@ -210,6 +214,83 @@ set_send_rate(struct daemon_options *options, const char *value, struct err_deta
     return ERR_OK;
 }
 
+// Reads a number with a suffix, of which each stands for so many of the one before it; one without has the first.
+static enum err
+read_scaled(const char *value, const char *suffixes, const uint64_t *factors, uint64_t max, uint64_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long number = strtoull(value, &end, 10);
+    uint64_t factor = factors[0];
+    if (value[0] < '0' || value[0] > '9' || errno != 0) {
+        return ERR_INVALID;
+    }
+    if (*end != '\0') {
+        const char *suffix = strchr(suffixes, *end);
+        if (suffix == NULL || end[1] != '\0') {
+            return ERR_INVALID;
+        }
+        factor = factors[suffix - suffixes];
+    }
+    if (number > max / factor) {
+        return ERR_INVALID;
+    }
+    *out = number * factor;
+    return ERR_OK;
+}
+
+static enum err
+set_quota(const char *option, const char *value, uint64_t *out, struct err_detail *why)
+{
+    static const uint64_t factors[] = {1, UINT64_C(1) << 10, UINT64_C(1) << 20, UINT64_C(1) << 30, UINT64_C(1) << 40};
+    if (read_scaled(value, "BKMGT", factors, QUOTA_MAX_BYTES, out) != ERR_OK) {
+        return err_fail(why, ERR_INVALID,
+            "--%s is a number of bytes, or with K, M, G or T behind it; 0 for no limit, not \"%s\"", option, value);
+    }
+    return ERR_OK;
+}
+
+static enum err
+set_user_quota(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    return set_quota("user-quota", value, &options->user_quota_bytes, why);
+}
+
+static enum err
+set_room_quota(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    return set_quota("room-quota", value, &options->room_quota_bytes, why);
+}
+
+static enum err
+set_delete_grace(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    static const uint64_t factors[] = {1, 60, 3600, 24 * 3600};
+    uint64_t seconds = 0;
+    if (read_scaled(value, "smhd", factors, GRACE_MAX_S, &seconds) != ERR_OK) {
+        return err_fail(why, ERR_INVALID,
+            "--delete-grace is a number of seconds, or with m, h or d behind it, up to 10 years, not \"%s\"", value);
+    }
+    options->delete_grace_ms = (int64_t)seconds * 1000;
+    return ERR_OK;
+}
+
+static enum err
+set_repair(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)value;
+    options->is_repairing = true;
+    return options->action == DAEMON_CHECK ? ERR_OK : err_fail(why, ERR_INVALID, "--repair is for fcd check");
+}
+
+static enum err
+set_copy(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)value;
+    options->is_copying = true;
+    return options->action == DAEMON_BACKUP ? ERR_OK : err_fail(why, ERR_INVALID, "--copy is for fcd backup");
+}
+
 static enum err
 set_log_level(struct daemon_options *options, const char *value, struct err_detail *why)
 {
@@ -267,6 +348,11 @@ static const struct {
     {"call-rate", "N", "calls a second that one user may make, or one address before\nlogin; 0 for no limit [0]",
         set_call_rate},
     {"send-rate", "N", "messages a second that one user may send; 0 for no limit [0]", set_send_rate},
+    {"user-quota", "BYTES", "what one user may store, as 10G; 0 for no limit [0]", set_user_quota},
+    {"room-quota", "BYTES", "what may be shared with one room; 0 for no limit [0]", set_room_quota},
+    {"delete-grace", "TIME", "how long deleted files can be restored, as 12h or 7d [7d]", set_delete_grace},
+    {"repair", NULL, "fcd check: drop what nothing names, mark what is damaged", set_repair},
+    {"copy", NULL, "fcd backup: copy contents instead of linking them", set_copy},
     {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},
     {"fingerprint", NULL, "print the certificate's SHA-256 fingerprint and end", set_fingerprint},
     {"version", NULL, "print the version and end", set_version},
@@ -281,7 +367,12 @@ enum {
 void
 daemon_options_print_help(FILE *stream)
 {
-    (void)fputs("usage: fcd [OPTION...]\nThe server of fc: chat rooms and files for a team.\n\n", stream);
+    (void)fputs("usage: fcd [OPTION...]\n"
+                "       fcd check [--data DIR] [--repair]\n"
+                "       fcd backup [--data DIR] [--copy] TARGET\n"
+                "The server of fc: chat rooms and files for a team. check reads everything that a\n"
+                "stopped server has stored, backup copies what a running one has to a new folder.\n\n",
+        stream);
     for (size_t i = 0; i < ROW_COUNT; i++) {
         const char *argument = rows[i].argument != NULL ? rows[i].argument : "";
         int used = fprintf(stream, "  --%s %s", rows[i].name, argument);
@@ -340,6 +431,7 @@ daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct e
     struct daemon_options options = {
         .http_url = DEFAULT_HTTP_URL,
         .token_lifetime_ms = (uint64_t)TOKEN_TTL_DEFAULT_S * 1000,
+        .delete_grace_ms = (int64_t)GRACE_DEFAULT_S * 1000,
         .log_level = LOG_INFO,
     };
     struct option longs[ROW_COUNT + 1] = {0};
@@ -349,6 +441,15 @@ daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct e
         longs[i].name = rows[i].name;
         longs[i].has_arg = rows[i].argument != NULL ? required_argument : no_argument;
     }
+    // A command takes the place of the program's name.
+    if (argc > 1 && strcmp(argv[1], "check") == 0) {
+        options.action = DAEMON_CHECK;
+    } else if (argc > 1 && strcmp(argv[1], "backup") == 0) {
+        options.action = DAEMON_BACKUP;
+    }
+    bool has_command = options.action != DAEMON_RUN;
+    argc -= has_command;
+    argv += has_command;
     opterr = 0;
     optind = 0; // glibc: start afresh
     for (;;) {
@@ -361,6 +462,11 @@ daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct e
             return err;
         }
     }
+    if (options.action == DAEMON_BACKUP && optind < argc) {
+        options.backup_target = argv[optind++];
+    } else if (options.action == DAEMON_BACKUP) {
+        return err_fail(why, ERR_INVALID, "fcd backup needs the folder to make: see fcd --help");
+    }
     if (optind < argc) {
         return err_fail(why, ERR_INVALID, "unexpected argument \"%s\": see fcd --help", argv[optind]);
     }
@@ -368,7 +474,7 @@ daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct e
         return err_fail(why, ERR_INVALID, "--tls-cert and --tls-key go together: see fcd --help");
     }
     err = daemon_listen_check(&options, why);
-    bool needs_data = options.action == DAEMON_RUN || options.action == DAEMON_FINGERPRINT;
+    bool needs_data = options.action != DAEMON_HELP && options.action != DAEMON_VERSION;
     if (err == ERR_OK && needs_data && options.data_dir[0] == '\0') {
         err = set_default_data_dir(&options, why);
     }

@@ -22,6 +22,8 @@ enum daemon_action {
     DAEMON_HELP,
     DAEMON_VERSION,
     DAEMON_FINGERPRINT,
+    DAEMON_CHECK,
+    DAEMON_BACKUP,
 };
 
 // daemon_options borrows URLs and paths from argv.
@@ -45,6 +47,12 @@ struct daemon_options {
     uint64_t token_lifetime_ms;
     uint32_t calls_per_second; // of a user; 0: no limit
     uint32_t sends_per_second; // messages of a user; 0: no limit
+    uint64_t user_quota_bytes; // 0: no limit
+    uint64_t room_quota_bytes; // 0: no limit
+    int64_t delete_grace_ms;
+    bool is_repairing; // of a check
+    bool is_copying;   // of a backup: no links
+    const char *backup_target;
     enum log_level log_level;
 };
 

@@ -15,6 +15,7 @@
 #include "services/daemon/daemon.h"
 #include "services/daemon/daemon_options.h"
 #include "services/daemon/daemon_tls.h"
+#include "services/daemon/daemon_tools.h"
 
 enum {
     EXIT_DONE = 0,
@@ -165,6 +166,23 @@ print_fingerprint(const struct daemon_options *options)
     return puts(text) >= 0 && fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
+// Runs a command that prints what it finds.
+static int
+run_tool(const struct daemon_options *options,
+    enum err (*tool)(const struct daemon_options *options, bool *is_well_out, struct err_detail *why))
+{
+    struct err_detail why = {0};
+    bool is_well = false;
+    umask(S_IRWXG | S_IRWXO);
+    log_set_level(options->log_level);
+    enum err err = tool(options, &is_well, &why);
+    if (err != ERR_OK) {
+        (void)fprintf(stderr, "fcd: %s\n", err_message(&why, err));
+        return EXIT_FAILED;
+    }
+    return fflush(stdout) == 0 && is_well ? EXIT_DONE : EXIT_FAILED;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -184,6 +202,10 @@ main(int argc, char **argv)
         return EXIT_DONE;
     case DAEMON_FINGERPRINT:
         return print_fingerprint(&options);
+    case DAEMON_CHECK:
+        return run_tool(&options, daemon_check);
+    case DAEMON_BACKUP:
+        return run_tool(&options, daemon_backup);
     case DAEMON_RUN:
         break;
     }

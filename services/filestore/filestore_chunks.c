@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "services/filestore/filestore_access.h"
 #include "services/filestore/filestore_service_priv.h"
 
 struct filestore_upload_op {
@@ -29,6 +30,7 @@ struct filestore_upload_op {
     // Found by the look.
     uint64_t offset;
     bool has_arrived;
+    const char *reason;
     struct err_detail why;
 };
 
@@ -89,7 +91,7 @@ upload_finish(struct filestore_upload_op *op, enum err result, const char *reaso
         response.md5.len = sizeof(op->chunk.md5);
         op->reply(&response, op->call);
     } else {
-        filestore_fail(op->call, result, &op->why, reason);
+        filestore_fail(op->call, result, &op->why, reason != NULL ? reason : op->reason);
     }
     free(op);
     filestore_end(filestore);
@@ -100,7 +102,7 @@ upload_run_record(struct store_tx *tx, struct store_job *job)
 {
     const struct filestore_upload_op *op =
         (const void *)((const char *)job - offsetof(struct filestore_upload_op, job));
-    return filestore_core_add_chunk(tx, op->upload_id, op->index, &op->chunk);
+    return filestore_core_add_chunk(tx, op->upload_id, op->index, &op->chunk, (uint32_t)op->request->data.len);
 }
 
 static void
@@ -157,6 +159,30 @@ upload_hash(struct work *work)
     blob_upload_write(op->filestore->blobs, &op->write);
 }
 
+// upload_check_unknown checks a chunk of an upload of unknown size: each may be the last, and what has come so far
+// counts as what the file will have.
+static enum err
+upload_check_unknown(struct store_tx *tx, struct filestore_upload_op *op, const struct filestore_file *file)
+{
+    size_t size = op->request->data.len;
+
+    if (op->index >= FILESTORE_FILE_MAX_BYTES / file->chunk_bytes || size == 0 || size > file->chunk_bytes) {
+        return err_fail(&op->why, ERR_OUT_OF_RANGE,
+            "chunk %llu of \"%s\" cannot have %zu bytes: each has %lu, but for the last", (unsigned long long)op->index,
+            file->name, size, (unsigned long)file->chunk_bytes);
+    }
+    uint64_t end = op->index * file->chunk_bytes + size;
+    if (end <= file->size_bytes) {
+        return ERR_OK;
+    }
+    enum err err = filestore_names_check_quota(tx, &op->filestore->quotas, file->owner_id,
+        file->has_room ? file->room.room_id : NULL, end - file->size_bytes, true, &op->why);
+    if (err == ERR_LIMIT) {
+        op->reason = "QUOTA";
+    }
+    return err;
+}
+
 // upload_look checks the chunk against the plan and what has arrived.
 static enum err
 upload_look(struct store_tx *tx, void *context)
@@ -170,7 +196,13 @@ upload_look(struct store_tx *tx, void *context)
     if (err != ERR_OK) {
         return err;
     }
-    if (filestore_core_chunk_size(&file, op->index, &size) != ERR_OK) {
+    if (file.is_size_unknown && !file.is_committed) {
+        err = upload_check_unknown(tx, op, &file);
+        if (err != ERR_OK) {
+            return err;
+        }
+        size = (uint32_t)op->request->data.len;
+    } else if (filestore_core_chunk_size(&file, op->index, &size) != ERR_OK) {
         return err_fail(&op->why, ERR_OUT_OF_RANGE, "\"%s\" has %llu chunks, counted from 0: there is no chunk %llu",
             file.name, (unsigned long long)filestore_core_chunk_count(&file), (unsigned long long)op->index);
     }
@@ -179,7 +211,7 @@ upload_look(struct store_tx *tx, void *context)
             (unsigned long long)op->index, file.name, (unsigned long)size, op->request->data.len);
     }
     op->offset = op->index * file.chunk_bytes;
-    err = filestore_core_find_chunk(tx, op->upload_id, op->index, &arrived);
+    err = filestore_core_find_chunk(tx, file.blob_id, op->index, &arrived);
     if (err == ERR_NOT_FOUND) {
         return ERR_OK;
     }
@@ -253,7 +285,7 @@ download_look(struct store_tx *tx, void *context)
     struct download_op *op = context;
     uint64_t index = op->request->index;
 
-    enum err err = filestore_core_find_readable(tx, &op->filestore->rooms, op->file_id,
+    enum err err = filestore_access_find_id(tx, &op->filestore->rooms, op->file_id,
         rpc_call_identity(op->call)->subject_id, &op->file);
     if (err == ERR_NOT_FOUND) {
         return err_fail(&op->why, err, "there is no such file");
@@ -266,25 +298,8 @@ download_look(struct store_tx *tx, void *context)
             "\"%s\" has %llu segments, counted from 0: there is no segment %llu", op->file.name,
             (unsigned long long)filestore_core_chunk_count(&op->file), (unsigned long long)index);
     }
-    err = filestore_core_find_chunk(tx, op->file_id, index, &op->chunk);
+    err = filestore_core_find_chunk(tx, op->file.blob_id, index, &op->chunk);
     return err == ERR_NOT_FOUND ? ERR_INTERNAL : err;
-}
-
-// read_content reads one segment. A file whose commit was cut short between its row and the move of its content is
-// moved now.
-static enum err
-read_content(const struct download_op *op, void *out)
-{
-    uint64_t offset = op->request->index * op->file.chunk_bytes;
-
-    enum err err = blob_read(op->filestore->blobs, op->file_id, offset, out, op->size);
-    if (err == ERR_NOT_FOUND) {
-        err = blob_upload_finish(op->filestore->blobs, op->file_id);
-        if (err == ERR_OK) {
-            err = blob_read(op->filestore->blobs, op->file_id, offset, out, op->size);
-        }
-    }
-    return err;
 }
 
 // download_damaged says so to the caller and to the operator, who has to restore the file.
@@ -293,10 +308,14 @@ download_damaged(struct download_op *op, enum err cause)
 {
     char id[2 * FILESTORE_ID_BYTES + 1];
 
-    bytes_to_hex(bytes_view_of(op->file_id, sizeof(op->file_id)), id);
+    bytes_to_hex(bytes_view_of(op->file.blob_id, sizeof(op->file.blob_id)), id);
     log_error("FILE-DAMAGED", NULL,
-        "segment %llu of file %s cannot be read as it was stored (%s): restore objects/%.2s/%s from a backup",
+        "segment %llu of file %s cannot be read as it was stored (%s): restore objects/%.2s/%s from a backup, or have "
+        "the file uploaded again",
         (unsigned long long)op->request->index, id, err_name(cause), id, id);
+    if (cause != ERR_IO) {
+        filestore_note_damage(op->filestore, op->file.blob_id);
+    }
     return err_fail(&op->why, ERR_CORRUPT,
         "segment %llu of \"%s\" is damaged on the server's disk: ask its owner to upload the file again",
         (unsigned long long)op->request->index, op->file.name);
@@ -320,7 +339,8 @@ download_run(struct work *work)
         err = data != NULL ? ERR_OK : ERR_NO_MEMORY;
     }
     if (err == ERR_OK) {
-        err = read_content(op, data);
+        err = filestore_read_content(filestore, op->file.blob_id, op->file.size_bytes,
+            op->request->index * op->file.chunk_bytes, data, op->size);
         if (err == ERR_OK) {
             err = digest_of(DIGEST_MD5, bytes_view_of(data, op->size), md5);
         }

@@ -18,6 +18,9 @@ enum {
     FILESTORE_ID_BYTES = 16,
     FILESTORE_NAME_BYTES = 1025,     // with its NUL
     FILESTORE_OWNER_NAME_BYTES = 65, // with its NUL
+    FILESTORE_MIME_TYPE_BYTES = 128, // with its NUL
+    FILESTORE_MODE_MAX = 07777,
+    FILESTORE_UNKNOWN_CHUNK_BYTES = 1024 * 1024, // of uploads whose size is not known
     FILESTORE_CHUNK_MIN_BYTES = 256 * 1024,
     FILESTORE_CHUNK_MAX_BYTES = 8 * 1024 * 1024,
     FILESTORE_CHUNKS_WANTED = 2048,
@@ -52,17 +55,30 @@ struct filestore_rooms {
 // filestore_file is an upload or, once it is committed, the file of the same id.
 struct filestore_file {
     uint8_t id[FILESTORE_ID_BYTES];
+    // Where its content is: another than the id when the content was there before.
+    uint8_t blob_id[FILESTORE_ID_BYTES];
     uint8_t owner_id[FILESTORE_ID_BYTES];
     char owner_name[FILESTORE_OWNER_NAME_BYTES];
     char name[FILESTORE_NAME_BYTES];
     bool has_room;
     struct filestore_room room; // name: empty when it was not asked for, or the reader is not in that room
-    uint64_t size_bytes;
+    uint64_t size_bytes;        // of an upload of unknown size what has arrived so far
+    bool is_size_unknown;
     uint32_t chunk_bytes;
     int64_t created_unix_ms; // of the upload, then of the commit
     bool is_committed;
-    uint8_t md5[DIGEST_MD5_BYTES]; // of a committed one
+    uint64_t version; // of a committed one
+    bool has_md5;     // always of a committed one; of an upload when its sender has said it
+    bool has_sha256;
+    uint8_t md5[DIGEST_MD5_BYTES];
     uint8_t sha256[DIGEST_SHA256_BYTES];
+    char mime_type[FILESTORE_MIME_TYPE_BYTES];
+    int64_t modified_unix_ms; // 0: unknown
+    uint32_t mode;            // 0: unknown
+    int64_t expires_unix_ms;  // 0: it stays
+    int64_t deleted_unix_ms;  // 0: it is there
+    bool has_expected_version;
+    uint64_t expected_version; // of the name when the upload is committed
 };
 
 struct filestore_chunk {
@@ -97,8 +113,12 @@ enum err filestore_core_upload_id(const uint8_t owner_id[FILESTORE_ID_BYTES], st
 enum err filestore_core_find_own(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
     const uint8_t owner_id[FILESTORE_ID_BYTES], struct filestore_file *file_out) ERR_CHECKED;
 
+// filestore_core_is_content_known: the upload's content was there before, nothing needs to be sent.
+bool filestore_core_is_content_known(const struct filestore_file *file);
+
 // filestore_core_add_upload records a plan. ERR_EXISTS: it is there already; ERR_LIMIT: too many uploads open.
-enum err filestore_core_add_upload(struct store_tx *tx, const struct filestore_file *file,
+// *was_garbage_out: an earlier upload of this id was to be removed, and its content file may just have been.
+enum err filestore_core_add_upload(struct store_tx *tx, const struct filestore_file *file, bool *was_garbage_out,
     struct err_detail *why) ERR_CHECKED;
 
 // filestore_core_arrived makes the bitmap of SaveResponse.arrived. What bitmap held before is dropped.
@@ -106,61 +126,62 @@ enum err filestore_core_arrived(struct store_tx *tx, const struct filestore_file
     struct bytes *bitmap) ERR_CHECKED;
 
 // filestore_core_find_chunk finds what is recorded of a chunk that has arrived. ERR_NOT_FOUND.
-enum err filestore_core_find_chunk(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], uint64_t index,
+enum err filestore_core_find_chunk(struct store_tx *tx, const uint8_t blob_id[FILESTORE_ID_BYTES], uint64_t index,
     struct filestore_chunk *chunk_out) ERR_CHECKED;
 
 // filestore_core_add_chunk records that a chunk is on disk. Twice with the same digests is no error; with others it is
 // ERR_CONFLICT. ERR_NOT_FOUND: the upload was cancelled meanwhile.
 enum err filestore_core_add_chunk(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], uint64_t index,
-    const struct filestore_chunk *chunk) ERR_CHECKED;
+    const struct filestore_chunk *chunk, uint32_t size) ERR_CHECKED;
 
 // filestore_core_check_complete: ERR_PRECONDITION names the first chunks that have not arrived.
 enum err filestore_core_check_complete(struct store_tx *tx, const struct filestore_file *file,
     struct err_detail *why) ERR_CHECKED;
 
-// filestore_core_commit makes an upload the newest version of its name. Done twice it changes nothing.
-// ERR_NOT_FOUND: it was cancelled meanwhile.
-enum err filestore_core_commit(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
-    const uint8_t md5[DIGEST_MD5_BYTES], const uint8_t sha256[DIGEST_SHA256_BYTES], int64_t now_unix_ms) ERR_CHECKED;
+// filestore_core_settle_size gives an upload of unknown size the one that its sender says now, and checks that the
+// chunks make it up: ERR_PRECONDITION. Nothing is written.
+enum err filestore_core_settle_size(struct store_tx *tx, struct filestore_file *file, uint64_t size_bytes,
+    struct err_detail *why) ERR_CHECKED;
+
+// filestore_core_check_version: ERR_CONFLICT when the name's newest version is not the one that the upload expects.
+enum err filestore_core_check_version(struct store_tx *tx, const struct filestore_file *file,
+    struct err_detail *why) ERR_CHECKED;
+
+// filestore_core_next_version gives the next version of all.
+enum err filestore_core_next_version(struct store_tx *tx, int64_t *version_out) ERR_CHECKED;
+
+// filestore_core_commit makes an upload the newest version of its name, with the id, the digests and (if it was not
+// known) the size of `upload`. Content that is there already takes the place of what was uploaded. Done twice it
+// changes nothing. ERR_NOT_FOUND: it was cancelled meanwhile; ERR_CONFLICT: another version was expected.
+enum err filestore_core_commit(struct store_tx *tx, const struct filestore_file *upload, int64_t now_unix_ms,
+    struct err_detail *why) ERR_CHECKED;
 
 // filestore_core_remove_upload forgets an upload and its chunks. ERR_NOT_FOUND: no such upload of this owner;
 // ERR_PRECONDITION: it is committed.
 enum err filestore_core_remove_upload(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
     const uint8_t owner_id[FILESTORE_ID_BYTES], struct err_detail *why) ERR_CHECKED;
 
-// filestore_core_remove_older_uploads forgets all uploads that were planned before a time.
-enum err filestore_core_remove_older_uploads(struct store_tx *tx, int64_t before_unix_ms) ERR_CHECKED;
+// filestore_core_purge forgets an upload or file for good, and its content unless others have it.
+enum err filestore_core_purge(struct store_tx *tx, const struct filestore_file *file) ERR_CHECKED;
+
+// What filestore_core_purge_due removes: uploads planned before a time, files deleted before or at a time, and those
+// that have expired.
+struct filestore_due {
+    int64_t uploads_before_unix_ms;
+    int64_t deleted_before_unix_ms;
+    int64_t now_unix_ms;
+};
+
+// filestore_core_purge_due removes at most `limit` of each kind; *count_out is how many there were.
+enum err filestore_core_purge_due(struct store_tx *tx, const struct filestore_due *due, size_t limit,
+    size_t *count_out) ERR_CHECKED;
 
 // filestore_core_find_any is filestore_core_find_own for the sweep: whoever owns it.
 enum err filestore_core_find_any(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES],
     struct filestore_file *file_out) ERR_CHECKED;
 
-// Files. A file that the user may not read is ERR_NOT_FOUND, as one that does not exist.
-
-// filestore_core_find_file finds a file by id in hexadecimal, by name among the user's own, or by "ROOM/NAME", in this
-// order; names mean the newest version. The room's name is filled in.
-enum err filestore_core_find_file(struct store_tx *tx, const struct filestore_rooms *rooms, const char *text,
-    const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_file *file_out) ERR_CHECKED;
-
-// filestore_core_find_readable finds a file by its id. The room's name is left empty.
-enum err filestore_core_find_readable(struct store_tx *tx, const struct filestore_rooms *rooms,
-    const uint8_t id[FILESTORE_ID_BYTES], const uint8_t user_id[FILESTORE_ID_BYTES],
-    struct filestore_file *file_out) ERR_CHECKED;
-
-// filestore_core_find_shared finds a file that is shared with this room.
-enum err filestore_core_find_shared(struct store_tx *tx, const uint8_t room_id[FILESTORE_ID_BYTES],
-    const uint8_t id[FILESTORE_ID_BYTES], struct filestore_file *file_out) ERR_CHECKED;
-
 // filestore_core_digests appends the digests of at most FILESTORE_DIGESTS_MAX segments from `first` on.
-enum err filestore_core_digests(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], uint64_t first,
+enum err filestore_core_digests(struct store_tx *tx, const uint8_t blob_id[FILESTORE_ID_BYTES], uint64_t first,
     struct bytes *md5s, struct bytes *sha256s) ERR_CHECKED;
-
-// filestore_core_list finds the newest version of every name that begins with prefix, among the user's own files and
-// those shared with each of the user's rooms, ordered by name and then id. It goes on after (after_name, after_id),
-// which are NULL for the first page. At most limit files are written to files_out, which the caller frees;
-// *has_more_out says whether there are others.
-enum err filestore_core_list(struct store_tx *tx, const struct filestore_rooms *rooms,
-    const uint8_t user_id[FILESTORE_ID_BYTES], const char *prefix, const char *after_name, const uint8_t *after_id,
-    size_t limit, struct filestore_file **files_out, size_t *count_out, bool *has_more_out) ERR_CHECKED;
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "e2e/e2e_grant.h"
+#include "services/filestore/filestore_access.h"
 #include "services/filestore/filestore_service_priv.h"
 
 enum err
@@ -59,7 +60,7 @@ add_leaves(struct store_tx *tx, struct grant_op *op)
     while (err == ERR_OK && op->tree.count < segment_count) {
         bytes_clear(&md5s);
         bytes_clear(&sha256s);
-        err = filestore_core_digests(tx, op->file.id, op->tree.count, &md5s, &sha256s);
+        err = filestore_core_digests(tx, op->file.blob_id, op->tree.count, &md5s, &sha256s);
         if (err == ERR_OK && (sha256s.size == 0 || sha256s.size % DIGEST_SHA256_BYTES != 0)) {
             err = ERR_CORRUPT;
         }
@@ -80,7 +81,7 @@ grant_read(struct store_tx *tx, void *context)
 {
     struct grant_op *op = context;
 
-    enum err err = filestore_core_find_readable(tx, &op->filestore->rooms, op->file_id,
+    enum err err = filestore_access_find_id(tx, &op->filestore->rooms, op->file_id,
         rpc_call_identity(op->call)->subject_id, &op->file);
     if (err == ERR_NOT_FOUND) {
         return err_fail(&op->why, err, "there is no such file");

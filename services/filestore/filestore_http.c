@@ -104,14 +104,7 @@ count_fetch(struct download *download)
 static int64_t
 changed_unix_ms(const struct filestore_file *file)
 {
-    return file->created_unix_ms;
-}
-
-static const char *
-mime_type(const struct filestore_file *file)
-{
-    (void)file;
-    return "";
+    return file->modified_unix_ms > 0 ? file->modified_unix_ms : file->created_unix_ms;
 }
 
 // Whether the part that the client has is of this file, so that another part fits to it.
@@ -145,7 +138,7 @@ add_headers(const struct download *download, const struct filestore_http_part *p
         "Content-Type: %s\r\n%sETag: %s\r\nLast-Modified: %s\r\nAccept-Ranges: bytes\r\nCache-Control: private, "
         "no-cache\r\n"
         "X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox\r\nReferrer-Policy: no-referrer\r\n",
-        filestore_http_media_type(mime_type(file)), content_range, etag, date);
+        filestore_http_media_type(file->mime_type), content_range, etag, date);
     if (size < 0 || (size_t)size >= sizeof(lines)) {
         return ERR_TOO_BIG;
     }
@@ -225,22 +218,17 @@ chunk_read(struct store_tx *tx, void *context)
     struct filestore_file file;
     enum err err = filestore_links_find(tx, download->token_sha256, clock_unix_ms(), &found, &file);
     if (err == ERR_OK) {
-        err = filestore_core_find_chunk(tx, download->file.id, download->at / download->file.chunk_bytes,
+        err = filestore_core_find_chunk(tx, download->file.blob_id, download->at / download->file.chunk_bytes,
             &download->chunk);
     }
     return err;
 }
 
-// A file whose commit was cut short between its row and the move of its content is moved now.
 static enum err
 read_content(const struct download *download, uint64_t offset, void *out, size_t size)
 {
-    struct blob_store *blobs = download->http->filestore->blobs;
-    enum err err = blob_read(blobs, download->file.id, offset, out, size);
-    if (err == ERR_NOT_FOUND && blob_upload_finish(blobs, download->file.id) == ERR_OK) {
-        err = blob_read(blobs, download->file.id, offset, out, size);
-    }
-    return err;
+    const struct filestore_file *file = &download->file;
+    return filestore_read_content(download->http->filestore, file->blob_id, file->size_bytes, offset, out, size);
 }
 
 // verify reads a segment through in pieces; buffer has room for one. A segment of one piece is in it afterwards.

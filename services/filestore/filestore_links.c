@@ -6,6 +6,7 @@
 
 #include "base/base64.h"
 #include "base/random.h"
+#include "services/filestore/filestore_access.h"
 #include "services/filestore/filestore_core_priv.h"
 
 static const struct store_migration migrations[] = {
@@ -91,7 +92,7 @@ static enum err
 find_target(struct store_tx *tx, const struct filestore_link *link, struct filestore_file *file_out)
 {
     enum err err = filestore_core_find_any(tx, link->file_id, file_out);
-    return err == ERR_OK && !file_out->is_committed ? ERR_NOT_FOUND : err;
+    return err == ERR_OK && !filestore_access_is_there(file_out) ? ERR_NOT_FOUND : err;
 }
 
 enum err

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "services/filestore/filestore_access.h"
 #include "services/filestore/filestore_links.h"
 #include "services/filestore/filestore_service_priv.h"
 
@@ -73,16 +74,18 @@ create_finish(struct create_op *op, enum err result)
     filestore_end(filestore);
 }
 
-// check_room refuses files whose bytes only the members of a room can read.
+// check_room refuses files that were uploaded for a room whose members alone can read them.
 static enum err
 check_room(struct create_op *op, struct store_tx *tx, const struct filestore_file *file)
 {
     const struct filestore_rooms *rooms = &op->filestore->rooms;
+    struct filestore_file uploaded;
     bool is_encrypted = false;
-    enum err err = ERR_OK;
 
-    if (file->has_room && rooms->is_encrypted != NULL) {
-        err = rooms->is_encrypted(rooms->context, tx, file->room.room_id, &is_encrypted);
+    // As the row has it: file->room is one of the rooms that the caller is in now.
+    enum err err = filestore_core_find_any(tx, file->id, &uploaded);
+    if (err == ERR_OK && uploaded.has_room && rooms->is_encrypted != NULL) {
+        err = rooms->is_encrypted(rooms->context, tx, uploaded.room.room_id, &is_encrypted);
     }
     if (err == ERR_OK && is_encrypted) {
         return err_fail(&op->why, ERR_PRECONDITION,
@@ -101,14 +104,8 @@ create_run(struct store_tx *tx, struct store_job *job)
     struct filestore_file file;
 
     memset(&op->why, 0, sizeof(op->why));
-    enum err err = filestore_core_find_file(tx, &op->filestore->rooms, op->request->file, caller->subject_id, &file);
-    if (err == ERR_NOT_FOUND) {
-        return err_fail(&op->why, err, "there is no file \"%s\"", op->request->file);
-    }
-    if (err == ERR_OK && memcmp(file.owner_id, caller->subject_id, FILESTORE_ID_BYTES) != 0) {
-        return err_fail(&op->why, ERR_DENIED, "\"%s\" belongs to %s, who alone can make links to it", file.name,
-            file.owner_name);
-    }
+    enum err err =
+        filestore_access_find_own(tx, &op->filestore->rooms, op->request->file, caller->subject_id, &file, &op->why);
     if (err == ERR_OK) {
         err = check_room(op, tx, &file);
     }

@@ -1,9 +1,10 @@
-// Committed files: their names and versions, and who may read them.
-#include <stdio.h>
-#include <stdlib.h>
+// Rows of files, and what the owner of a name does to it.
+#include "services/filestore/filestore_names.h"
+
 #include <string.h>
 
-#include "services/filestore/filestore_core.h"
+#include "base/clock.h"
+#include "services/filestore/filestore_access.h"
 #include "services/filestore/filestore_core_priv.h"
 
 enum err
@@ -47,7 +48,17 @@ filestore_core_read_row(struct store_rows *rows, struct filestore_file *file_out
     file->chunk_bytes = (uint32_t)chunk_bytes;
     file->created_unix_ms = store_rows_int(rows, 7);
     file->has_room = !store_rows_is_null(rows, 4);
+    file->has_md5 = !store_rows_is_null(rows, 8);
+    file->has_sha256 = !store_rows_is_null(rows, 9);
     file->is_committed = !store_rows_is_null(rows, 10);
+    file->version = (uint64_t)store_rows_int(rows, 10);
+    file->modified_unix_ms = store_rows_int(rows, 13);
+    file->mode = (uint32_t)store_rows_int(rows, 14) & FILESTORE_MODE_MAX;
+    file->expires_unix_ms = store_rows_int(rows, 15);
+    file->deleted_unix_ms = store_rows_int(rows, 16);
+    file->is_size_unknown = store_rows_int(rows, 17) != 0;
+    file->has_expected_version = !store_rows_is_null(rows, 18);
+    file->expected_version = (uint64_t)store_rows_int(rows, 18);
 
     enum err err = filestore_core_copy_blob(rows, 0, file->id, sizeof(file->id));
     if (err == ERR_OK) {
@@ -62,11 +73,17 @@ filestore_core_read_row(struct store_rows *rows, struct filestore_file *file_out
     if (err == ERR_OK && file->has_room) {
         err = filestore_core_copy_blob(rows, 4, file->room.room_id, sizeof(file->room.room_id));
     }
-    if (err == ERR_OK && file->is_committed) {
+    if (err == ERR_OK && (file->has_md5 || file->is_committed)) {
         err = filestore_core_copy_blob(rows, 8, file->md5, sizeof(file->md5));
     }
-    if (err == ERR_OK && file->is_committed) {
+    if (err == ERR_OK && (file->has_sha256 || file->is_committed)) {
         err = filestore_core_copy_blob(rows, 9, file->sha256, sizeof(file->sha256));
+    }
+    if (err == ERR_OK) {
+        err = filestore_core_copy_blob(rows, 11, file->blob_id, sizeof(file->blob_id));
+    }
+    if (err == ERR_OK) {
+        err = copy_text(rows, 12, file->mime_type, sizeof(file->mime_type));
     }
     return err;
 }
@@ -88,134 +105,16 @@ filestore_core_query_file(struct store_tx *tx, const char *sql, const struct sto
     return err;
 }
 
-// find_room_of_id is find_member_room by id: ERR_NOT_FOUND for a room that the user is not in, whatever the reason.
-static enum err
-find_room_of_id(struct store_tx *tx, const struct filestore_rooms *rooms, const uint8_t room_id[FILESTORE_ID_BYTES],
-    const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_room *room_out)
-{
-    char hex[2 * FILESTORE_ID_BYTES + 1];
-
-    bytes_to_hex(bytes_view_of(room_id, FILESTORE_ID_BYTES), hex);
-    enum err err = rooms->find_member_room(rooms->context, tx, hex, user_id, room_out, NULL);
-    return err == ERR_DENIED ? ERR_NOT_FOUND : err;
-}
-
-static enum err
-fill_room_name(struct store_tx *tx, const struct filestore_rooms *rooms, const uint8_t user_id[FILESTORE_ID_BYTES],
-    struct filestore_file *file)
-{
-    struct filestore_room room;
-
-    if (!file->has_room) {
-        return ERR_OK;
-    }
-    enum err err = find_room_of_id(tx, rooms, file->room.room_id, user_id, &room);
-    if (err == ERR_OK) {
-        memcpy(file->room.name, room.name, sizeof(room.name));
-    }
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
-}
-
 enum err
-filestore_core_find_readable(struct store_tx *tx, const struct filestore_rooms *rooms,
-    const uint8_t id[FILESTORE_ID_BYTES], const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_file *file_out)
-{
-    struct filestore_file file;
-    bool is_member = false;
-
-    enum err err = filestore_core_find_any(tx, id, &file);
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (!file.is_committed) {
-        return ERR_NOT_FOUND;
-    }
-    if (memcmp(file.owner_id, user_id, FILESTORE_ID_BYTES) != 0) {
-        if (file.has_room) {
-            err = rooms->is_member(rooms->context, tx, file.room.room_id, user_id, &is_member);
-        }
-        if (err != ERR_OK) {
-            return err;
-        }
-        if (!is_member) {
-            return ERR_NOT_FOUND;
-        }
-    }
-    *file_out = file;
-    return ERR_OK;
-}
-
-enum err
-filestore_core_find_shared(struct store_tx *tx, const uint8_t room_id[FILESTORE_ID_BYTES],
-    const uint8_t id[FILESTORE_ID_BYTES], struct filestore_file *file_out)
-{
-    return filestore_core_query_file(tx,
-        "SELECT " FILESTORE_COLUMNS " FROM filestore_files WHERE file_id = $1 AND room_id = $2 AND version IS NOT NULL",
-        STORE_ARGS(store_blob(id, FILESTORE_ID_BYTES), store_blob(room_id, FILESTORE_ID_BYTES)), file_out);
-}
-
-// find_in_room finds the newest version of NAME, where text is "ROOM/NAME".
-static enum err
-find_in_room(struct store_tx *tx, const struct filestore_rooms *rooms, const char *text,
-    const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_file *file_out)
-{
-    struct filestore_room room;
-    char room_name[sizeof(room.name)];
-    const char *slash = strchr(text, '/');
-
-    if (slash == NULL || slash == text || (size_t)(slash - text) >= sizeof(room_name)) {
-        return ERR_NOT_FOUND;
-    }
-    memcpy(room_name, text, (size_t)(slash - text));
-    room_name[slash - text] = '\0';
-    enum err err = rooms->find_member_room(rooms->context, tx, room_name, user_id, &room, NULL);
-    if (err != ERR_OK) {
-        return err == ERR_DENIED ? ERR_NOT_FOUND : err;
-    }
-    return filestore_core_query_file(tx,
-        "SELECT " FILESTORE_COLUMNS " FROM filestore_files "
-        "WHERE room_id = $1 AND name = $2 AND version IS NOT NULL ORDER BY version DESC LIMIT 1",
-        STORE_ARGS(store_blob(room.room_id, FILESTORE_ID_BYTES), store_text(slash + 1)), file_out);
-}
-
-enum err
-filestore_core_find_file(struct store_tx *tx, const struct filestore_rooms *rooms, const char *text,
-    const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_file *file_out)
-{
-    uint8_t id[FILESTORE_ID_BYTES];
-    struct filestore_file file;
-    enum err err = ERR_NOT_FOUND;
-
-    if (bytes_from_hex(text, id, sizeof(id)) == ERR_OK) {
-        err = filestore_core_find_readable(tx, rooms, id, user_id, &file);
-    }
-    if (err == ERR_NOT_FOUND) {
-        err = filestore_core_query_file(tx,
-            "SELECT " FILESTORE_COLUMNS " FROM filestore_files "
-            "WHERE owner_id = $1 AND name = $2 AND version IS NOT NULL ORDER BY version DESC LIMIT 1",
-            STORE_ARGS(store_blob(user_id, FILESTORE_ID_BYTES), store_text(text)), &file);
-    }
-    if (err == ERR_NOT_FOUND) {
-        err = find_in_room(tx, rooms, text, user_id, &file);
-    }
-    if (err == ERR_OK) {
-        err = fill_room_name(tx, rooms, user_id, &file);
-    }
-    if (err == ERR_OK) {
-        *file_out = file;
-    }
-    return err;
-}
-
-enum err
-filestore_core_digests(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES], uint64_t first, struct bytes *md5s,
-    struct bytes *sha256s)
+filestore_core_digests(struct store_tx *tx, const uint8_t blob_id[FILESTORE_ID_BYTES], uint64_t first,
+    struct bytes *md5s, struct bytes *sha256s)
 {
     struct store_rows *rows = NULL;
 
     enum err err = store_query(tx,
-        "SELECT md5, sha256 FROM filestore_chunks WHERE file_id = $1 AND chunk >= $2 ORDER BY chunk LIMIT $3",
-        STORE_ARGS(store_blob(id, FILESTORE_ID_BYTES), store_int((int64_t)first), store_int(FILESTORE_DIGESTS_MAX)),
+        "SELECT md5, sha256 FROM filestore_chunks WHERE blob_id = $1 AND chunk >= $2 ORDER BY chunk LIMIT $3",
+        STORE_ARGS(store_blob(blob_id, FILESTORE_ID_BYTES), store_int((int64_t)first),
+            store_int(FILESTORE_DIGESTS_MAX)),
         &rows);
     while (err == ERR_OK) {
         err = store_rows_next(rows);
@@ -230,182 +129,206 @@ filestore_core_digests(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES]
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
-// Listing. Each source (the user's own files, then each room) gives its first limit + 1 files in order; after each they
-// are merged with what was there and cut to limit + 1, so memory does not grow with the number of rooms.
+// Names.
 
-struct listing {
-    struct filestore_file *files; // room for twice keep_max
-    size_t count;
-    size_t keep_max; // one more than what is wanted, which tells whether there are others
-    const char *prefix;
-    struct store_value after_name;
-    struct store_value after_id;
-};
-
-static int
-compare_files(const void *left, const void *right)
+enum err
+filestore_names_rename(struct store_tx *tx, const struct filestore_file *file, const char *new_name,
+    struct err_detail *why)
 {
-    const struct filestore_file *a = left;
-    const struct filestore_file *b = right;
-    int order = strcmp(a->name, b->name);
+    const struct store_value owner = store_blob(file->owner_id, FILESTORE_ID_BYTES);
+    int64_t taken = 0;
 
-    return order != 0 ? order : memcmp(a->id, b->id, sizeof(a->id));
-}
-
-static void
-listing_merge(struct listing *listing)
-{
-    size_t kept = 0;
-
-    qsort(listing->files, listing->count, sizeof(listing->files[0]), compare_files);
-    for (size_t i = 0; i < listing->count && kept < listing->keep_max; i++) {
-        // The user's own file in one of the user's rooms comes from both sources.
-        if (kept > 0 && memcmp(listing->files[kept - 1].id, listing->files[i].id, FILESTORE_ID_BYTES) == 0) {
-            continue;
-        }
-        if (kept != i) {
-            listing->files[kept] = listing->files[i];
-        }
-        kept++;
+    if (strcmp(file->name, new_name) == 0) {
+        return ERR_OK;
     }
-    listing->count = kept;
-}
-
-// listing_add_source runs a query with the parameters: whose, after which name and id, how many.
-static enum err
-listing_add_source(struct listing *listing, struct store_tx *tx, const char *sql,
-    const uint8_t whose[FILESTORE_ID_BYTES], const struct filestore_room *room)
-{
-    struct store_rows *rows = NULL;
-    size_t prefix_size = strlen(listing->prefix);
-    size_t before = listing->count;
-
-    enum err err = store_query(tx, sql,
-        STORE_ARGS(store_blob(whose, FILESTORE_ID_BYTES), listing->after_name, listing->after_id,
-            store_int((int64_t)listing->keep_max)),
-        &rows);
-    while (err == ERR_OK) {
-        struct filestore_file *file = &listing->files[listing->count];
-
-        err = store_rows_next(rows);
-        if (err != ERR_OK) {
-            break;
-        }
-        err = filestore_core_read_row(rows, file);
-        if (err == ERR_OK && strncmp(file->name, listing->prefix, prefix_size) != 0) {
-            break; // the names are in order, so no later one has the prefix
-        }
-        if (err == ERR_OK) {
-            if (room != NULL) {
-                file->room = *room;
-            }
-            listing->count++;
-        }
-    }
-    store_rows_free(&rows);
-    if (err != ERR_OK && err != ERR_NOT_FOUND) {
-        return err;
-    }
-    if (listing->count != before) {
-        listing_merge(listing);
-    }
-    return ERR_OK;
-}
-
-static enum err
-listing_add_own(struct listing *listing, struct store_tx *tx, const struct filestore_rooms *rooms,
-    const uint8_t user_id[FILESTORE_ID_BYTES])
-{
-    enum err err = listing_add_source(listing, tx,
-        "SELECT " FILESTORE_COLUMNS " FROM filestore_files f "
-        "WHERE owner_id = $1 AND version IS NOT NULL AND (name, file_id) > ($2, $3) AND NOT EXISTS "
-        "(SELECT 1 FROM filestore_files n WHERE n.owner_id = f.owner_id AND n.name = f.name AND n.version > f.version) "
-        "ORDER BY name, file_id LIMIT $4",
-        user_id, NULL);
-
-    for (size_t i = 0; err == ERR_OK && i < listing->count; i++) {
-        err = fill_room_name(tx, rooms, user_id, &listing->files[i]);
-    }
-    return err;
-}
-
-// next_room steps through the rooms that have files, each found by one look into the index.
-static enum err
-next_room(struct store_tx *tx, uint8_t room_id[FILESTORE_ID_BYTES], size_t *room_id_size)
-{
-    struct store_rows *rows = NULL;
-
-    enum err err = store_query(tx,
-        "SELECT room_id FROM filestore_files WHERE room_id IS NOT NULL AND room_id > $1 ORDER BY room_id LIMIT 1",
-        STORE_ARGS(store_blob(room_id, *room_id_size)), &rows);
-    if (err == ERR_OK) {
-        err = store_rows_next(rows);
+    enum err err = filestore_core_query_int(tx,
+        "SELECT COUNT(*) FROM filestore_files WHERE owner_id = $1 AND name = $2 AND version IS NOT NULL AND "
+        "deleted_ms = 0 AND (expires_ms = 0 OR expires_ms > $3)",
+        STORE_ARGS(owner, store_text(new_name), store_int(clock_unix_ms())), &taken);
+    if (err == ERR_OK && taken != 0) {
+        return err_fail(why, ERR_EXISTS, "there is a file \"%s\" already: delete or rename it first", new_name);
     }
     if (err == ERR_OK) {
-        err = filestore_core_copy_blob(rows, 0, room_id, FILESTORE_ID_BYTES);
-        *room_id_size = FILESTORE_ID_BYTES;
+        err = store_exec(tx,
+            "UPDATE filestore_files SET name = $1 "
+            "WHERE owner_id = $2 AND name = $3 AND version IS NOT NULL AND deleted_ms = 0",
+            STORE_ARGS(store_text(new_name), owner, store_text(file->name)), NULL);
     }
-    store_rows_free(&rows);
-    return err;
-}
-
-static enum err
-listing_add_rooms(struct listing *listing, struct store_tx *tx, const struct filestore_rooms *rooms,
-    const uint8_t user_id[FILESTORE_ID_BYTES])
-{
-    uint8_t room_id[FILESTORE_ID_BYTES] = {0};
-    size_t room_id_size = 0; // the empty blob is before all ids
-    struct filestore_room room;
-    enum err err;
-
-    while ((err = next_room(tx, room_id, &room_id_size)) == ERR_OK) {
-        err = find_room_of_id(tx, rooms, room_id, user_id, &room);
-        if (err == ERR_NOT_FOUND) {
-            continue;
-        }
-        if (err == ERR_OK) {
-            err = listing_add_source(listing, tx,
-                "SELECT " FILESTORE_COLUMNS " FROM filestore_files f "
-                "WHERE room_id = $1 AND version IS NOT NULL AND (name, file_id) > ($2, $3) AND NOT EXISTS "
-                "(SELECT 1 FROM filestore_files n WHERE n.room_id = f.room_id AND n.name = f.name AND "
-                "n.version > f.version) ORDER BY name, file_id LIMIT $4",
-                room_id, &room);
-        }
-        if (err != ERR_OK) {
-            return err;
-        }
-    }
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
+    return err == ERR_OK ? filestore_access_rename_shares(tx, file->owner_id, file->name, new_name) : err;
 }
 
 enum err
-filestore_core_list(struct store_tx *tx, const struct filestore_rooms *rooms, const uint8_t user_id[FILESTORE_ID_BYTES],
-    const char *prefix, const char *after_name, const uint8_t *after_id, size_t limit,
-    struct filestore_file **files_out, size_t *count_out, bool *has_more_out)
+filestore_names_delete(struct store_tx *tx, const struct filestore_file *file, uint64_t version, int64_t now_unix_ms,
+    size_t *count_out, struct err_detail *why)
 {
-    struct listing listing = {
-        .keep_max = limit + 1,
-        .prefix = prefix,
-        // Every id is greater than the empty one, so this begins with the name that is just the prefix.
-        .after_name = store_text(after_name != NULL ? after_name : prefix),
-        .after_id =
-            store_blob(after_id != NULL ? (const void *)after_id : "", after_id != NULL ? FILESTORE_ID_BYTES : 0),
-    };
+    const struct store_value owner = store_blob(file->owner_id, FILESTORE_ID_BYTES);
+    int64_t changed = 0;
+    int64_t left = 0;
 
-    listing.files = calloc(2 * listing.keep_max, sizeof(listing.files[0]));
-    if (listing.files == NULL) {
-        return ERR_NO_MEMORY;
+    enum err err = store_exec(tx,
+        "UPDATE filestore_files SET deleted_ms = $1 WHERE owner_id = $2 AND name = $3 AND version IS NOT NULL AND "
+        "deleted_ms = 0 AND ($4 = 0 OR version = $4)",
+        STORE_ARGS(store_int(now_unix_ms), owner, store_text(file->name), store_int((int64_t)version)), &changed);
+    if (err == ERR_OK && changed == 0) {
+        return err_fail(why, ERR_NOT_FOUND, "\"%s\" has no version %llu", file->name, (unsigned long long)version);
     }
-    enum err err = listing_add_own(&listing, tx, rooms, user_id);
+    *count_out = (size_t)changed;
+    // Whoever read the old file is not to read another one that gets its name later.
     if (err == ERR_OK) {
-        err = listing_add_rooms(&listing, tx, rooms, user_id);
+        err = filestore_core_query_int(tx,
+            "SELECT COUNT(*) FROM filestore_files WHERE owner_id = $1 AND name = $2 AND version IS NOT NULL AND "
+            "deleted_ms = 0",
+            STORE_ARGS(owner, store_text(file->name)), &left);
     }
-    if (err != ERR_OK) {
-        free(listing.files);
-        return err;
+    if (err == ERR_OK && left == 0) {
+        err = filestore_access_remove_shares(tx, file->owner_id, file->name);
     }
-    *has_more_out = listing.count > limit;
-    *count_out = *has_more_out ? limit : listing.count;
-    *files_out = listing.files;
-    return ERR_OK;
+    return err;
+}
+
+enum err
+filestore_names_find_deleted(struct store_tx *tx, const char *text, const uint8_t user_id[FILESTORE_ID_BYTES],
+    struct filestore_file *file_out)
+{
+    uint8_t id[FILESTORE_ID_BYTES];
+    enum err err = ERR_NOT_FOUND;
+
+    if (bytes_from_hex(text, id, sizeof(id)) == ERR_OK) {
+        err = filestore_core_query_file(tx,
+            "SELECT " FILESTORE_COLUMNS " FROM filestore_files WHERE file_id = $1 AND owner_id = $2 AND "
+            "deleted_ms > 0",
+            STORE_ARGS(store_blob(id, sizeof(id)), store_blob(user_id, FILESTORE_ID_BYTES)), file_out);
+    }
+    if (err == ERR_NOT_FOUND) {
+        err = filestore_core_query_file(tx,
+            "SELECT " FILESTORE_COLUMNS " FROM filestore_files WHERE owner_id = $1 AND name = $2 AND "
+            "deleted_ms > 0 ORDER BY deleted_ms DESC, version DESC LIMIT 1",
+            STORE_ARGS(store_blob(user_id, FILESTORE_ID_BYTES), store_text(text)), file_out);
+    }
+    return err;
+}
+
+enum err
+filestore_names_restore(struct store_tx *tx, const uint8_t id[FILESTORE_ID_BYTES])
+{
+    return store_exec(tx, "UPDATE filestore_files SET deleted_ms = 0 WHERE file_id = $1",
+        STORE_ARGS(store_blob(id, FILESTORE_ID_BYTES)), NULL);
+}
+
+// How much is stored.
+
+static enum err
+query_usage(struct store_tx *tx, const char *sql, const uint8_t whose[FILESTORE_ID_BYTES], struct filestore_usage *out)
+{
+    struct store_rows *rows = NULL;
+
+    enum err err =
+        store_query(tx, sql, STORE_ARGS(store_blob(whose, FILESTORE_ID_BYTES), store_int(clock_unix_ms())), &rows);
+    if (err == ERR_OK) {
+        err = store_rows_next(rows);
+    }
+    if (err == ERR_OK) {
+        *out = (struct filestore_usage){.used_bytes = (uint64_t)store_rows_int(rows, 0),
+            .file_count = (uint64_t)store_rows_int(rows, 1)};
+    }
+    store_rows_free(&rows);
+    return err;
+}
+
+enum err
+filestore_names_user_usage(struct store_tx *tx, const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_usage *out)
+{
+    int64_t open_bytes = 0;
+
+    enum err err = query_usage(tx,
+        "SELECT COALESCE(SUM(size_bytes), 0), COUNT(*) FROM filestore_files WHERE owner_id = $1 AND "
+        "version IS NOT NULL AND deleted_ms = 0 AND (expires_ms = 0 OR expires_ms > $2)",
+        user_id, out);
+    if (err == ERR_OK) {
+        err = filestore_core_query_int(tx,
+            "SELECT COALESCE(SUM(size_bytes), 0) FROM filestore_files WHERE owner_id = $1 AND version IS NULL",
+            STORE_ARGS(store_blob(user_id, FILESTORE_ID_BYTES)), &open_bytes);
+        out->open_bytes = (uint64_t)open_bytes;
+    }
+    return err;
+}
+
+enum err
+filestore_names_room_usage(struct store_tx *tx, const uint8_t room_id[FILESTORE_ID_BYTES], struct filestore_usage *out)
+{
+    return query_usage(tx,
+        "SELECT COALESCE(SUM(f.size_bytes), 0), COUNT(*) FROM filestore_shares s JOIN filestore_files f "
+        "ON f.owner_id = s.owner_id AND f.name = s.name WHERE s.subject_id = $1 AND s.kind = 1 AND "
+        "f.version IS NOT NULL AND f.deleted_ms = 0 AND (f.expires_ms = 0 OR f.expires_ms > $2)",
+        room_id, out);
+}
+
+enum err
+filestore_names_size_of_new_share(struct store_tx *tx, const struct filestore_file *file,
+    const uint8_t room_id[FILESTORE_ID_BYTES], int64_t *bytes_out)
+{
+    return filestore_core_query_int(tx,
+        "SELECT COALESCE(SUM(size_bytes), 0) FROM filestore_files WHERE owner_id = $1 AND name = $2 AND "
+        "version IS NOT NULL AND deleted_ms = 0 AND NOT EXISTS (SELECT 1 FROM filestore_shares s WHERE "
+        "s.owner_id = $1 AND s.name = $2 AND s.kind = 1 AND s.subject_id = $3)",
+        STORE_ARGS(store_blob(file->owner_id, FILESTORE_ID_BYTES), store_text(file->name),
+            store_blob(room_id, FILESTORE_ID_BYTES)),
+        bytes_out);
+}
+
+enum err
+filestore_names_check_quota(struct store_tx *tx, const struct filestore_quotas *quotas,
+    const uint8_t user_id[FILESTORE_ID_BYTES], const uint8_t *room_id, uint64_t more_bytes, bool counts_open,
+    struct err_detail *why)
+{
+    struct filestore_usage usage = {0};
+    enum err err = ERR_OK;
+
+    if (quotas->user_bytes != 0) {
+        err = filestore_names_user_usage(tx, user_id, &usage);
+        uint64_t open_bytes = counts_open ? usage.open_bytes : 0;
+        if (err == ERR_OK && usage.used_bytes + open_bytes + more_bytes > quotas->user_bytes) {
+            return err_fail(why, ERR_LIMIT,
+                "%llu bytes more do not fit: you may store %llu and store %llu, and %llu in unfinished uploads; "
+                "delete some files, or ask the server's operator for a larger quota",
+                (unsigned long long)more_bytes, (unsigned long long)quotas->user_bytes,
+                (unsigned long long)usage.used_bytes, (unsigned long long)open_bytes);
+        }
+    }
+    if (err == ERR_OK && room_id != NULL && quotas->room_bytes != 0) {
+        err = filestore_names_room_usage(tx, room_id, &usage);
+        if (err == ERR_OK && usage.used_bytes + more_bytes > quotas->room_bytes) {
+            return err_fail(why, ERR_LIMIT,
+                "%llu bytes more do not fit: files of %llu bytes may be shared with a room, and this one has %llu",
+                (unsigned long long)more_bytes, (unsigned long long)quotas->room_bytes,
+                (unsigned long long)usage.used_bytes);
+        }
+    }
+    return err;
+}
+
+static uint64_t
+left_of(uint64_t quota, uint64_t used)
+{
+    return used < quota ? quota - used : 0;
+}
+
+enum err
+filestore_names_quota_left(struct store_tx *tx, const struct filestore_quotas *quotas,
+    const uint8_t user_id[FILESTORE_ID_BYTES], const uint8_t *room_id, uint64_t *left_out)
+{
+    struct filestore_usage usage = {0};
+    enum err err = ERR_OK;
+
+    *left_out = UINT64_MAX;
+    if (quotas->user_bytes != 0) {
+        err = filestore_names_user_usage(tx, user_id, &usage);
+        *left_out = left_of(quotas->user_bytes, usage.used_bytes + usage.open_bytes);
+    }
+    if (err == ERR_OK && room_id != NULL && quotas->room_bytes != 0) {
+        err = filestore_names_room_usage(tx, room_id, &usage);
+        uint64_t left = left_of(quotas->room_bytes, usage.used_bytes);
+        *left_out = left < *left_out ? left : *left_out;
+    }
+    return err;
 }

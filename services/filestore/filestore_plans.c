@@ -1,15 +1,13 @@
-// What begins and ends an upload: Save, Commit, Cancel.
+// What begins an upload and what drops it: Save and Cancel.
 //
 // The order of the steps makes every crash harmless. Save: content file, then row; a content file without a row is
-// swept at start-up. Commit: digests, then the row (from here on the file exists), then the content moves to its final
-// place; a move that did not happen is made up for by Commit asked again, by the first Download, and at start-up.
-// Cancel: row, then content file.
+// swept at start-up. Cancel: row, then content file.
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/text.h"
+#include "services/filestore/filestore_access.h"
 #include "services/filestore/filestore_service_priv.h"
 
 struct save_op {
@@ -21,6 +19,9 @@ struct save_op {
     Fc__Filestore__V1__SaveResponse_Closure reply;
     struct filestore_file plan;
     struct bytes arrived;
+    bool is_planned; // by this request before
+    bool was_garbage;
+    const char *reason;
     enum err result;
     struct err_detail why;
 };
@@ -40,12 +41,13 @@ save_finish(struct save_op *op, enum err result)
         response.upload_id.data = op->plan.id;
         response.upload_id.len = sizeof(op->plan.id);
         response.chunk_size_bytes = op->plan.chunk_bytes;
-        response.chunk_count = filestore_core_chunk_count(&op->plan);
+        response.chunk_count = op->plan.is_size_unknown ? 0 : filestore_core_chunk_count(&op->plan);
+        response.is_complete = op->plan.is_committed || filestore_core_is_content_known(&op->plan);
         response.arrived.data = op->arrived.data;
         response.arrived.len = op->arrived.size;
         op->reply(&response, op->call);
     } else {
-        filestore_fail(op->call, result, &op->why, NULL);
+        filestore_fail(op->call, result, &op->why, op->reason);
     }
     bytes_free(&op->arrived);
     free(op);
@@ -63,7 +65,8 @@ save_find_existing(struct store_tx *tx, struct save_op *op)
     if (err != ERR_OK) {
         return err;
     }
-    if (existing.size_bytes != plan->size_bytes || strcmp(existing.name, plan->name) != 0 ||
+    bool is_same_size = existing.size_bytes == plan->size_bytes || existing.is_size_unknown;
+    if (existing.is_size_unknown != plan->is_size_unknown || !is_same_size || strcmp(existing.name, plan->name) != 0 ||
         existing.has_room != plan->has_room ||
         memcmp(existing.room.room_id, plan->room.room_id, FILESTORE_ID_BYTES) != 0) {
         return err_fail(&op->why, ERR_CONFLICT,
@@ -74,8 +77,50 @@ save_find_existing(struct store_tx *tx, struct save_op *op)
     return filestore_core_arrived(tx, plan, &op->arrived);
 }
 
-// save_look finds the room and the plan, if it was made before. ERR_NOT_FOUND is a room that is not there; a new plan
-// is told by op->result.
+// save_find_content looks whether what the caller is about to send is here already, in a file that the caller may read:
+// who can name a content has not shown to have it.
+static enum err
+save_find_content(struct store_tx *tx, struct save_op *op)
+{
+    struct filestore_file *plan = &op->plan;
+    struct filestore_content content;
+
+    if (!plan->has_md5 || !plan->has_sha256 || plan->is_size_unknown) {
+        return ERR_OK;
+    }
+    enum err err = filestore_contents_find_same(tx, plan->md5, plan->sha256, plan->size_bytes, &content);
+    if (err == ERR_OK && content.is_damaged) {
+        err = ERR_NOT_FOUND;
+    }
+    if (err == ERR_OK) {
+        err = filestore_access_find_content(tx, &op->filestore->rooms, content.blob_id, plan->owner_id);
+    }
+    if (err == ERR_OK) {
+        memcpy(plan->blob_id, content.blob_id, sizeof(plan->blob_id));
+        plan->chunk_bytes = content.chunk_bytes;
+    }
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+// save_check refuses what could not be committed.
+static enum err
+save_check(struct store_tx *tx, struct save_op *op)
+{
+    const struct filestore_file *plan = &op->plan;
+
+    enum err err = filestore_core_check_version(tx, plan, &op->why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = filestore_names_check_quota(tx, &op->filestore->quotas, plan->owner_id,
+        plan->has_room ? plan->room.room_id : NULL, plan->size_bytes, true, &op->why);
+    if (err == ERR_LIMIT) {
+        op->reason = "QUOTA";
+    }
+    return err;
+}
+
+// save_look finds the room and the plan, if it was made before, or what can be known before it is made.
 static enum err
 save_look(struct store_tx *tx, void *context)
 {
@@ -90,22 +135,37 @@ save_look(struct store_tx *tx, void *context)
             return err;
         }
     }
-    op->result = save_find_existing(tx, op);
-    return op->result == ERR_NOT_FOUND ? ERR_OK : op->result;
+    enum err err = save_find_existing(tx, op);
+    op->is_planned = err == ERR_OK;
+    if (err != ERR_NOT_FOUND) {
+        return err;
+    }
+    err = save_check(tx, op);
+    return err == ERR_OK ? save_find_content(tx, op) : err;
 }
 
 static enum err
 save_run_record(struct store_tx *tx, struct store_job *job)
 {
     struct save_op *op = (void *)((char *)job - offsetof(struct save_op, job));
+    struct filestore_content content;
 
     memset(&op->why, 0, sizeof(op->why));
+    op->reason = NULL;
+    op->was_garbage = false;
     // The same request may have come twice at once.
     enum err err = save_find_existing(tx, op);
     if (err != ERR_NOT_FOUND) {
         return err;
     }
-    err = filestore_core_add_upload(tx, &op->plan, &op->why);
+    err = save_check(tx, op);
+    if (err == ERR_OK && filestore_core_is_content_known(&op->plan) &&
+        filestore_contents_find(tx, op->plan.blob_id, &content) != ERR_OK) {
+        return err_fail(&op->why, ERR_CONFLICT, "\"%s\" has changed just now: ask again", op->plan.name);
+    }
+    if (err == ERR_OK) {
+        err = filestore_core_add_upload(tx, &op->plan, &op->was_garbage, &op->why);
+    }
     return err == ERR_OK ? filestore_core_arrived(tx, &op->plan, &op->arrived) : err;
 }
 
@@ -125,11 +185,20 @@ save_undo(struct work *work)
 {
     struct save_op *op = (struct save_op *)work;
 
-    if (store_read(op->filestore->store, save_find_any, op) == ERR_NOT_FOUND) {
+    if (!filestore_core_is_content_known(&op->plan) &&
+        store_read(op->filestore->store, save_find_any, op) == ERR_NOT_FOUND) {
         enum err ignored = blob_upload_cancel(op->filestore->blobs, op->plan.id);
         (void)ignored; // what is left is swept at the next start
     }
     save_finish(op, op->result);
+}
+
+// save_create_again makes the content file of an upload whose id was just being cleared away. Nobody removes it now.
+static void
+save_create_again(struct work *work)
+{
+    struct save_op *op = (struct save_op *)work;
+    save_finish(op, blob_upload_create(op->filestore->blobs, op->plan.id, op->plan.size_bytes));
 }
 
 static void
@@ -137,6 +206,11 @@ save_recorded(struct store_job *job, enum err result)
 {
     struct save_op *op = (void *)((char *)job - offsetof(struct save_op, job));
 
+    if (result == ERR_OK && op->was_garbage && !filestore_core_is_content_known(&op->plan)) {
+        op->work.run = save_create_again;
+        work_pool_submit(op->filestore->plan_pool, &op->work);
+        return;
+    }
     if (result == ERR_OK) {
         save_finish(op, ERR_OK);
         return;
@@ -153,11 +227,13 @@ save_run(struct work *work)
     struct filestore_service *filestore = op->filestore;
 
     enum err err = store_read(filestore->store, save_look, op);
-    if (err != ERR_OK || op->result == ERR_OK) {
+    if (err != ERR_OK || op->is_planned) {
         save_finish(op, err);
         return;
     }
-    err = blob_upload_create(filestore->blobs, op->plan.id, op->plan.size_bytes);
+    if (!filestore_core_is_content_known(&op->plan)) {
+        err = blob_upload_create(filestore->blobs, op->plan.id, op->plan.size_bytes);
+    }
     if (err != ERR_OK) {
         save_finish(op, err);
         return;
@@ -165,6 +241,42 @@ save_run(struct work *work)
     op->job.run = save_run_record;
     op->job.done = save_recorded;
     store_write(filestore->store, &op->job);
+}
+
+static enum err
+save_take_digest(const char *field, const ProtobufCBinaryData *digest, uint8_t *out, size_t size, bool *has_out,
+    struct err_detail *why)
+{
+    if (digest->len != 0 && digest->len != size) {
+        return err_fail(why, ERR_INVALID, "%s has %zu bytes; it has %zu, or is empty", field, digest->len, size);
+    }
+    *has_out = digest->len != 0;
+    if (*has_out) {
+        memcpy(out, digest->data, size);
+    }
+    return ERR_OK;
+}
+
+// save_check_request checks the values of a request.
+static enum err
+save_check_request(const Fc__Filestore__V1__SaveRequest *request, struct err_detail *why)
+{
+    enum err err = filestore_check_metadata(request->name, request->mime_type, request->mode, why);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (request->size_bytes > FILESTORE_FILE_MAX_BYTES) {
+        return err_fail(why, ERR_INVALID, "\"%s\" has %llu bytes; the largest file has %llu", request->name,
+            (unsigned long long)request->size_bytes, (unsigned long long)FILESTORE_FILE_MAX_BYTES);
+    }
+    if (request->is_size_unknown && request->size_bytes != 0) {
+        return err_fail(why, ERR_INVALID, "size_bytes is %llu although is_size_unknown is set",
+            (unsigned long long)request->size_bytes);
+    }
+    if (request->expires_at_ms != 0 && request->expires_at_ms <= clock_unix_ms()) {
+        return err_fail(why, ERR_INVALID, "expires_at_ms is in the past");
+    }
+    return ERR_OK;
 }
 
 // save_plan fills in what follows from the request and its caller alone.
@@ -175,21 +287,34 @@ save_plan(struct save_op *op)
     const Fc__Filestore__V1__SaveRequest *request = op->request;
     struct filestore_file *plan = &op->plan;
 
-    enum err err = text_check_file_name(request->name, &op->why);
+    enum err err = save_check_request(request, &op->why);
+    if (err == ERR_OK) {
+        err = save_take_digest("md5", &request->md5, plan->md5, sizeof(plan->md5), &plan->has_md5, &op->why);
+    }
+    if (err == ERR_OK) {
+        err = save_take_digest("sha256", &request->sha256, plan->sha256, sizeof(plan->sha256), &plan->has_sha256,
+            &op->why);
+    }
     if (err != ERR_OK) {
         return err;
-    }
-    if (request->size_bytes > FILESTORE_FILE_MAX_BYTES) {
-        return err_fail(&op->why, ERR_INVALID, "\"%s\" has %llu bytes; the largest file has %llu", request->name,
-            (unsigned long long)request->size_bytes, (unsigned long long)FILESTORE_FILE_MAX_BYTES);
     }
     memcpy(plan->owner_id, caller->subject_id, sizeof(plan->owner_id));
     memcpy(plan->owner_name, caller->subject_name, sizeof(caller->subject_name));
     memcpy(plan->name, request->name, strlen(request->name) + 1);
+    memcpy(plan->mime_type, request->mime_type, strlen(request->mime_type) + 1);
     plan->size_bytes = request->size_bytes;
-    plan->chunk_bytes = filestore_core_chunk_bytes(request->size_bytes);
+    plan->is_size_unknown = request->is_size_unknown;
+    plan->chunk_bytes = request->is_size_unknown ? (uint32_t)FILESTORE_UNKNOWN_CHUNK_BYTES
+                                                 : filestore_core_chunk_bytes(request->size_bytes);
+    plan->modified_unix_ms = request->modified_at_ms;
+    plan->mode = request->mode;
+    plan->expires_unix_ms = request->expires_at_ms;
+    plan->has_expected_version = request->is_version_checked;
+    plan->expected_version = request->expected_version;
     plan->created_unix_ms = clock_unix_ms();
-    return filestore_core_upload_id(plan->owner_id, rpc_call_request_id(op->call), plan->id);
+    err = filestore_core_upload_id(plan->owner_id, rpc_call_request_id(op->call), plan->id);
+    memcpy(plan->blob_id, plan->id, sizeof(plan->blob_id));
+    return err;
 }
 
 void
@@ -214,191 +339,6 @@ filestore_plans_save(Fc__Filestore__V1__FileStore_Service *service, const Fc__Fi
         save_finish(op, err);
         return;
     }
-    work_pool_submit(filestore->plan_pool, &op->work);
-}
-
-struct commit_op {
-    struct work work; // first: the pool gives its address
-    struct store_job job;
-    struct filestore_service *filestore;
-    struct rpc_call *call;
-    const Fc__Filestore__V1__CommitRequest *request;
-    Fc__Filestore__V1__CommitResponse_Closure reply;
-    uint8_t upload_id[FILESTORE_ID_BYTES];
-    struct filestore_file file;
-    uint8_t md5[DIGEST_MD5_BYTES];
-    uint8_t sha256[DIGEST_SHA256_BYTES];
-    struct err_detail why;
-    const char *reason;
-};
-
-static void
-commit_finish(struct commit_op *op, enum err result)
-{
-    struct filestore_service *filestore = op->filestore;
-    Fc__Filestore__V1__CommitResponse response = FC__FILESTORE__V1__COMMIT_RESPONSE__INIT;
-    Fc__Filestore__V1__File file;
-
-    if (result == ERR_NOT_FOUND) {
-        err_fail(&op->why, result, "you have no such upload: it was cancelled, or is older than 7 days");
-    } else if (result == ERR_NO_SPACE) {
-        err_fail(&op->why, result, "the server's disk is full: commit \"%s\" again when its operator has made room",
-            op->file.name);
-    }
-    if (result == ERR_OK) {
-        filestore_file_to_wire(&op->file, &file);
-        response.file = &file;
-        op->reply(&response, op->call);
-    } else {
-        filestore_fail(op->call, result, &op->why, op->reason);
-    }
-    free(op);
-    filestore_end(filestore);
-}
-
-// commit_look finds the upload and checks that it may be committed; for one that is committed, whether it is the same.
-static enum err
-commit_look(struct store_tx *tx, void *context)
-{
-    struct commit_op *op = context;
-    const struct filestore_rooms *rooms = &op->filestore->rooms;
-    const uint8_t *user_id = rpc_call_identity(op->call)->subject_id;
-
-    enum err err = filestore_core_find_own(tx, op->upload_id, user_id, &op->file);
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (op->file.has_room) {
-        char hex[2 * FILESTORE_ID_BYTES + 1];
-        bytes_to_hex(bytes_view_of(op->file.room.room_id, FILESTORE_ID_BYTES), hex);
-        err = rooms->find_member_room(rooms->context, tx, hex, user_id, &op->file.room, &op->why);
-        if ((err == ERR_NOT_FOUND || err == ERR_DENIED) && !op->file.is_committed) {
-            return err_fail(&op->why, ERR_DENIED,
-                "you are no longer in the room that \"%s\" was to be shared with: cancel the upload", op->file.name);
-        }
-        if (err != ERR_OK && err != ERR_NOT_FOUND && err != ERR_DENIED) {
-            return err;
-        }
-    }
-    if (op->file.is_committed) {
-        return ERR_OK;
-    }
-    err = filestore_core_check_complete(tx, &op->file, &op->why);
-    if (err == ERR_PRECONDITION) {
-        op->reason = "CHUNKS_MISSING";
-    }
-    return err;
-}
-
-static enum err
-commit_compare(struct commit_op *op, const uint8_t md5[DIGEST_MD5_BYTES])
-{
-    const ProtobufCBinaryData *wanted = &op->request->md5;
-
-    if (wanted->len == 0 || memcmp(wanted->data, md5, DIGEST_MD5_BYTES) == 0) {
-        return ERR_OK;
-    }
-    char have[2 * DIGEST_MD5_BYTES + 1];
-    bytes_to_hex(bytes_view_of(md5, DIGEST_MD5_BYTES), have);
-    op->reason = "FILE_MD5_MISMATCH";
-    return err_fail(&op->why, ERR_CORRUPT,
-        "what the server has stored of \"%s\" has the MD5 %s, not the one given: cancel the upload and begin again",
-        op->file.name, have);
-}
-
-// commit_move is the last step. Done again it changes nothing.
-static void
-commit_move(struct work *work)
-{
-    struct commit_op *op = (struct commit_op *)work;
-    commit_finish(op, blob_upload_finish(op->filestore->blobs, op->upload_id));
-}
-
-static enum err
-commit_run_record(struct store_tx *tx, struct store_job *job)
-{
-    struct commit_op *op = (void *)((char *)job - offsetof(struct commit_op, job));
-    struct filestore_room room = op->file.room;
-
-    enum err err = filestore_core_commit(tx, op->upload_id, op->md5, op->sha256, clock_unix_ms());
-    if (err == ERR_OK) {
-        err = filestore_core_find_any(tx, op->upload_id, &op->file);
-        op->file.room = room;
-    }
-    return err;
-}
-
-static void
-commit_recorded(struct store_job *job, enum err result)
-{
-    struct commit_op *op = (void *)((char *)job - offsetof(struct commit_op, job));
-
-    if (result != ERR_OK) {
-        commit_finish(op, result);
-        return;
-    }
-    op->work.run = commit_move;
-    work_pool_submit(op->filestore->plan_pool, &op->work);
-}
-
-static void
-commit_run(struct work *work)
-{
-    struct commit_op *op = (struct commit_op *)work;
-    struct filestore_service *filestore = op->filestore;
-
-    enum err err = store_read(filestore->store, commit_look, op);
-    if (err == ERR_OK && op->file.is_committed) {
-        err = commit_compare(op, op->file.md5);
-        if (err == ERR_OK) {
-            err = blob_upload_finish(filestore->blobs, op->upload_id);
-        }
-        commit_finish(op, err);
-        return;
-    }
-    if (err == ERR_OK) {
-        err = blob_upload_digest(filestore->blobs, op->upload_id, op->file.size_bytes, op->md5, op->sha256);
-    }
-    if (err == ERR_OK) {
-        err = commit_compare(op, op->md5);
-    }
-    if (err != ERR_OK) {
-        commit_finish(op, err);
-        return;
-    }
-    op->job.run = commit_run_record;
-    op->job.done = commit_recorded;
-    store_write(filestore->store, &op->job);
-}
-
-void
-filestore_plans_commit(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__CommitRequest *request,
-    Fc__Filestore__V1__CommitResponse_Closure reply, void *closure_data)
-{
-    struct filestore_service *filestore = (struct filestore_service *)service;
-    struct rpc_call *call = closure_data;
-    uint8_t upload_id[FILESTORE_ID_BYTES];
-
-    if (!filestore_check_id(call, "upload_id", &request->upload_id, upload_id)) {
-        return;
-    }
-    if (request->md5.len != 0 && request->md5.len != DIGEST_MD5_BYTES) {
-        rpc_call_fail(call, ERR_INVALID, "md5 has %zu bytes; it is the MD5 of the file, %d bytes, or empty",
-            request->md5.len, DIGEST_MD5_BYTES);
-        return;
-    }
-    struct commit_op *op = calloc(1, sizeof(*op));
-    if (op == NULL) {
-        filestore_fail(call, ERR_NO_MEMORY, NULL, NULL);
-        return;
-    }
-    filestore_begin(filestore);
-    op->work.run = commit_run;
-    op->filestore = filestore;
-    op->call = call;
-    op->request = request;
-    op->reply = reply;
-    memcpy(op->upload_id, upload_id, sizeof(upload_id));
     work_pool_submit(filestore->plan_pool, &op->work);
 }
 
@@ -444,6 +384,8 @@ static void
 cancel_remove(struct work *work)
 {
     struct cancel_op *op = (struct cancel_op *)work;
+
+    filestore_sweep_soon(op->filestore);
     cancel_finish(op, blob_upload_cancel(op->filestore->blobs, op->upload_id));
 }
 

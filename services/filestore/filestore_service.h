@@ -37,9 +37,15 @@ struct filestore_service_options {
         bool *is_member_out);
     // Whether what the room's members share is sealed for them. NULL: of no room.
     enum err (*is_encrypted)(void *context, struct store_tx *tx, const uint8_t room_id[16], bool *is_encrypted_out);
-    void *context;
     const char *grant_key_path; // the key that signs grants, made when it is missing; NULL: no grants
     bool has_no_links;
+    // The user with this name. ERR_NOT_FOUND. May be NULL: then nothing can be shared with users.
+    enum err (*find_user)(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16]);
+    void *context;
+    uint64_t user_quota_bytes;    // 0: no limit
+    uint64_t room_quota_bytes;    // 0: no limit
+    int64_t delete_grace_ms;      // how long what was deleted can be restored
+    const char *backup_lock_path; // a file that a running backup locks, so that nothing is removed meanwhile; or NULL
 };
 
 // filestore_service_new migrates its tables and removes what abandoned uploads (older than 7 days, or unknown to the

@@ -11,12 +11,20 @@
 #include <sys/queue.h>
 
 #include "base/crypto.h"
+#include "base/timer.h"
 #include "base/work_pool.h"
 #include "rpc/rpc_call.h"
+#include "services/filestore/filestore_contents.h"
 #include "services/filestore/filestore_core.h"
+#include "services/filestore/filestore_names.h"
 #include "services/filestore/filestore_service.h"
 
 #include "fc/filestore/v1/filestore.pb-c.h"
+
+enum {
+    FILESTORE_PUT_MAX_BYTES = 1024 * 1024, // of content in one call
+    FILESTORE_PUT_FILES_MAX = 1000,
+};
 
 struct filestore_upload_op;
 
@@ -36,6 +44,16 @@ struct filestore_service {
     bool has_grants;
     uint8_t grant_key[CRYPTO_KEY_BYTES];
     uint8_t grant_public_key[CRYPTO_KEY_BYTES];
+    enum err (*find_user)(void *context, struct store_tx *tx, const char *name, uint8_t id_out[FILESTORE_ID_BYTES]);
+    struct filestore_quotas quotas;
+    int64_t delete_grace_ms;
+    int backup_lock_fd;
+
+    // The sweep: a timer that hands it to a thread of its own.
+    struct timer_queue *timers;
+    struct timer sweep_timer;
+    struct work_pool *sweep_pool;
+    struct work sweep_work;
 
     struct {
         pthread_mutex_t mutex;
@@ -44,6 +62,9 @@ struct filestore_service {
         size_t operations;                      // begun and not yet answered
         // Chunks being stored: two with other content may not be written to the same place at once.
         struct filestore_upload_list uploads;
+        bool is_sweep_queued;
+        bool is_sweep_wanted; // once more, when the one that runs has ended
+        bool is_stopping;
     } locked;
 };
 
@@ -60,12 +81,37 @@ void filestore_end(struct filestore_service *filestore);
 // general one, and goes to the log.
 void filestore_fail(struct rpc_call *call, enum err code, const struct err_detail *why, const char *reason);
 
+// filestore_wire_bytes and filestore_wire_text drop const, which protobuf-c has not: a reply is only read.
+ProtobufCBinaryData filestore_wire_bytes(const uint8_t *data, size_t size);
+char *filestore_wire_text(const char *text);
+
 // filestore_file_to_wire fills a message that borrows from file.
 void filestore_file_to_wire(const struct filestore_file *file, Fc__Filestore__V1__File *out);
 
 // filestore_check_id copies an id from a request; answers by itself when it is none.
 bool filestore_check_id(struct rpc_call *call, const char *field, const ProtobufCBinaryData *id,
     uint8_t out[FILESTORE_ID_BYTES]);
+
+// filestore_read_content reads a part of a content, wherever it is; one whose commit was cut short between its row and
+// the move of its bytes is moved now. Blocks for the disk. ERR_NOT_FOUND, ERR_OUT_OF_RANGE.
+enum err filestore_read_content(struct filestore_service *filestore, const uint8_t blob_id[FILESTORE_ID_BYTES],
+    uint64_t size_bytes, uint64_t offset, void *out, size_t size) ERR_CHECKED;
+
+// filestore_verify_content reads a content through: ERR_CORRUPT if it cannot be read as it was stored.
+enum err filestore_verify_content(struct filestore_service *filestore,
+    const struct filestore_content *content) ERR_CHECKED;
+
+// filestore_note_damage has an upload of the same content take the place of this one. Blocks: not on the writer thread.
+void filestore_note_damage(struct filestore_service *filestore, const uint8_t blob_id[FILESTORE_ID_BYTES]);
+
+// filestore_check_metadata checks what is said of a file. ERR_INVALID.
+enum err filestore_check_metadata(const char *name, const char *mime_type, uint32_t mode,
+    struct err_detail *why) ERR_CHECKED;
+
+// In filestore_sweep.c: what removes what is due and what nobody needs any more, by a timer and when it is told.
+enum err filestore_sweep_start(struct filestore_service *filestore, struct err_detail *why) ERR_CHECKED;
+void filestore_sweep_stop(struct filestore_service *filestore);
+void filestore_sweep_soon(struct filestore_service *filestore);
 
 // The handlers in filestore_plans.c.
 void filestore_plans_save(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__SaveRequest *request,
@@ -85,7 +131,11 @@ void filestore_chunks_download(Fc__Filestore__V1__FileStore_Service *service,
     const Fc__Filestore__V1__DownloadRequest *request, Fc__Filestore__V1__DownloadResponse_Closure reply,
     void *closure_data);
 
-// The other handlers, each named as its method: in filestore_not_offered.c until there is more to them.
+// The other handlers, each named as its method.
+void filestore_stat(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__StatRequest *request,
+    Fc__Filestore__V1__StatResponse_Closure reply, void *closure_data);
+void filestore_list_files(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__ListRequest *request,
+    Fc__Filestore__V1__ListResponse_Closure reply, void *closure_data);
 void filestore_put(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__PutRequest *request,
     Fc__Filestore__V1__PutResponse_Closure reply, void *closure_data);
 void filestore_rename(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__RenameRequest *request,

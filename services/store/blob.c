@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -326,13 +327,44 @@ blob_upload_cancel(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES])
 }
 
 enum err
-blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out, size_t size)
+blob_remove(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES])
+{
+    char name[BLOB_NAME_BYTES];
+    blob_file_name(BLOB_OBJECT, id, name);
+    // The upload first: so an upload that is just being finished is caught under one name or the other.
+    enum err err = blob_upload_cancel(store, id);
+    if (err == ERR_OK && unlinkat(store->objects, name, 0) != 0 && errno != ENOENT) {
+        err = err_from_errno(errno);
+    }
+    blob_files_forget(&store->files, BLOB_OBJECT, id);
+    return err;
+}
+
+enum err
+blob_sync_removed(struct blob_store *store, struct bytes_view ids)
+{
+    bool is_synced[OBJECT_FOLDERS] = {false};
+    enum err err = sync_folder(store->uploads);
+    for (size_t at = 0; err == ERR_OK && at + BLOB_ID_BYTES <= ids.size; at += BLOB_ID_BYTES) {
+        if (!is_synced[ids.data[at]]) {
+            char name[BLOB_NAME_BYTES];
+            blob_file_name(BLOB_OBJECT, ids.data + at, name);
+            err = sync_object_folder(store, name);
+            is_synced[ids.data[at]] = true;
+        }
+    }
+    return err;
+}
+
+static enum err
+read_kind(struct blob_store *store, enum blob_kind kind, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,
+    size_t size)
 {
     if (offset > INT64_MAX || size > INT64_MAX - offset) {
         return ERR_OUT_OF_RANGE;
     }
     struct blob_file *file = NULL;
-    enum err err = blob_files_take(&store->files, BLOB_OBJECT, id, &file);
+    enum err err = blob_files_take(&store->files, kind, id, &file);
     if (err == ERR_OK) {
         err = file_read_at(file->fd, out, size, (off_t)offset);
         blob_files_give_back(&store->files, file);
@@ -341,10 +373,22 @@ blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t of
 }
 
 enum err
-blob_upload_each(struct blob_store *store, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]), void *context)
+blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out, size_t size)
+{
+    return read_kind(store, BLOB_OBJECT, id, offset, out, size);
+}
+
+enum err
+blob_read_upload(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out, size_t size)
+{
+    return read_kind(store, BLOB_UPLOAD, id, offset, out, size);
+}
+
+static enum err
+each_in(int parent, const char *name, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]), void *context)
 {
     // A descriptor of its own, because the position in the folder belongs to it.
-    int fd = openat(store->uploads, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return err_from_errno(errno);
     }
@@ -364,6 +408,92 @@ blob_upload_each(struct blob_store *store, void (*fn)(void *context, const uint8
     enum err err = errno == 0 ? ERR_OK : err_from_errno(errno);
     (void)closedir(uploads);
     return err;
+}
+
+enum err
+blob_upload_each(struct blob_store *store, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]), void *context)
+{
+    return each_in(store->uploads, ".", fn, context);
+}
+
+enum err
+blob_object_each(struct blob_store *store, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]), void *context)
+{
+    enum err err = ERR_OK;
+    for (unsigned i = 0; err == ERR_OK && i < OBJECT_FOLDERS; i++) {
+        char name[3];
+        bytes_to_hex(bytes_view_of(&(uint8_t){(uint8_t)i}, 1), name);
+        err = each_in(store->objects, name, fn, context);
+    }
+    return err;
+}
+
+static enum err
+copy_bytes(int from, int to)
+{
+    uint8_t *step = malloc(DIGEST_STEP_BYTES);
+    enum err err = step == NULL ? ERR_NO_MEMORY : ERR_OK;
+    while (err == ERR_OK) {
+        ssize_t size = read(from, step, DIGEST_STEP_BYTES);
+        if (size == 0) {
+            break;
+        }
+        if (size > 0) {
+            err = file_write_all(to, bytes_view_of(step, (size_t)size));
+        } else if (errno != EINTR) {
+            err = err_from_errno(errno);
+        }
+    }
+    free(step);
+    if (err == ERR_OK && fsync(to) != 0) {
+        err = err_from_errno(errno);
+    }
+    return err;
+}
+
+static enum err
+copy_file(struct blob_store *to, const char *from_path, const char *object_name)
+{
+    int from = open(from_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (from < 0) {
+        return err_from_errno(errno);
+    }
+    int fd = openat(to->objects, object_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    enum err err = fd < 0 ? err_from_errno(errno) : copy_bytes(from, fd);
+    (void)close(from);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return err;
+}
+
+static enum err
+copy_from(struct blob_store *to, const char *from_path, const char *object_name, bool may_link)
+{
+    // EXDEV, EPERM and the like: another file system, or one without links.
+    if (may_link && linkat(AT_FDCWD, from_path, to->objects, object_name, 0) == 0) {
+        return ERR_OK;
+    }
+    return may_link && errno == ENOENT ? ERR_NOT_FOUND : copy_file(to, from_path, object_name);
+}
+
+enum err
+blob_copy(struct blob_store *to, const char *from_dir, const uint8_t id[BLOB_ID_BYTES], bool may_link)
+{
+    char object_name[BLOB_NAME_BYTES];
+    char path[PATH_MAX];
+    enum err err = ERR_NOT_FOUND;
+    blob_file_name(BLOB_OBJECT, id, object_name);
+    // Twice as an object, because the upload may become one between the first look and the second.
+    for (int i = 0; err == ERR_NOT_FOUND && i < 3; i++) {
+        const char *hex = i == 1 ? object_name + 3 : object_name;
+        int length = snprintf(path, sizeof(path), "%s/%s/%s", from_dir, i == 1 ? "uploads" : "objects", hex);
+        if (length < 0 || (size_t)length >= sizeof(path)) {
+            return ERR_TOO_BIG;
+        }
+        err = copy_from(to, path, object_name, may_link);
+    }
+    return err == ERR_OK ? sync_object_folder(to, object_name) : err;
 }
 
 static enum err

@@ -4,6 +4,7 @@
 #ifndef STORE_BLOB_H
 #define STORE_BLOB_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -55,8 +56,27 @@ enum err blob_upload_cancel(struct blob_store *store, const uint8_t id[BLOB_ID_B
 enum err blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,
     size_t size) ERR_CHECKED;
 
+// blob_read_upload reads exactly size bytes of an upload, as far as they have been written.
+enum err blob_read_upload(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,
+    size_t size) ERR_CHECKED;
+
+// blob_remove removes the upload and the object of this id; those that are not there are no error. It lasts once
+// blob_sync_removed has been called with the id.
+enum err blob_remove(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES]) ERR_CHECKED;
+enum err blob_sync_removed(struct blob_store *store, struct bytes_view ids) ERR_CHECKED;
+
+// blob_object_each calls fn with the id of every object on disk.
+enum err blob_object_each(struct blob_store *store, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]),
+    void *context) ERR_CHECKED;
+
 // blob_upload_each, for the sweep at start-up, calls fn with the id of every upload on disk.
 enum err blob_upload_each(struct blob_store *store, void (*fn)(void *context, const uint8_t id[BLOB_ID_BYTES]),
     void *context) ERR_CHECKED;
+
+// blob_copy puts the object of this id, or the upload if it is not an object yet, among the objects of another folder,
+// which has been opened as a store before: as a link where that is possible and links are wanted, else as a copy.
+// ERR_NOT_FOUND.
+enum err blob_copy(struct blob_store *to, const char *from_dir, const uint8_t id[BLOB_ID_BYTES],
+    bool may_link) ERR_CHECKED;
 
 #endif

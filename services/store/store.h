@@ -4,9 +4,9 @@
 // SQL is the part that SQLite and PostgreSQL have in common: parameters are $1, $2 ... in order of first use; ON
 // CONFLICT and RETURNING are available. Each service owns the tables that it creates; no other service reads them.
 //
-// Group commit: store_write queues a job; the writer thread runs all jobs that are waiting inside one transaction, commits
-// once, and only then tells each how it ended. So an acknowledged write is on disk, and many writers at once cost one
-// sync. If a job fails, the transaction is repeated with a savepoint for each.
+// Group commit: store_write queues a job; the writer thread runs all jobs that are waiting inside one transaction,
+// commits once, and only then tells each how it ended. So an acknowledged write is on disk, and many writers at once
+// cost one sync. If a job fails, the transaction is repeated with a savepoint for each.
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
@@ -25,6 +25,12 @@ struct store_rows; // a running query
 // store_open opens or creates the database in a folder. ERR_VERSION: a newer program has written it. ERR_IO,
 // ERR_CORRUPT.
 enum err store_open(const char *dir, struct store **out, struct err_detail *why) ERR_CHECKED;
+
+// store_back_up writes a copy of the database in one folder, which a server may be using, into another that has none.
+enum err store_back_up(const char *from_dir, const char *to_dir, struct err_detail *why) ERR_CHECKED;
+
+// store_check reads the whole database. ERR_CORRUPT: it is damaged; `why` says where.
+enum err store_check(struct store *store, struct err_detail *why) ERR_CHECKED;
 
 // What the writer has done since store_open: jobs per transaction say how much a sync is shared.
 struct store_stats {

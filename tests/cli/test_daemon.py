@@ -244,6 +244,9 @@ class RefusalTest(DaemonTest):
                           ["--max-members", ""],
                           ["--token-ttl", "0"], ["--token-ttl", "-1"], ["--token-ttl", "5m"], ["--token-ttl", ""],
                           ["--token-ttl", "99999999999999999999"], ["--log-level", "loud"], ["--help=yes"],
+                          ["--user-quota", "1X"], ["--user-quota", "-1"], ["--user-quota", "1GB"], ["--room-quota", ""],
+                          ["--room-quota", "99999999999T"], ["--delete-grace", "7w"], ["--delete-grace", "20000d"],
+                          ["--repair"], ["--copy"],
                           ["--tls-cert", "file"], ["--tls-key", "file"],
                           ["--listen", "tcp://127.0.0.1:0"] * 17):
             with self.subTest(arguments=arguments):

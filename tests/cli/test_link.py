@@ -165,7 +165,7 @@ class Links(LinkTestCase):
         self.alice.write("shared", b"shared")
         self.alice.run("upload", "shared", "--room", self.name + "room")
         self.link_to(b"content", "own")
-        self.assert_fails(bob.try_run("link", self.name + "room/shared"), NOT_ALLOWED, "who alone can make links")
+        self.assert_fails(bob.try_run("link", self.name + "room/shared"), NOT_ALLOWED, "who alone may change it")
         self.assert_fails(bob.try_run("link", "own"), NOT_FOUND)
         self.assertEqual(bob.run("link", "ls").text, "")
         shown = self.alice.run("link", "ls", "--json").object

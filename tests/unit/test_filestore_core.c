@@ -1,3 +1,6 @@
+#include "services/filestore/filestore_access.h"
+#include "services/filestore/filestore_contents.h"
+#include "services/filestore/filestore_names.h"
 #include "tests/unit/filestore_support.h"
 
 // The test's state: one database for each test.
@@ -19,7 +22,11 @@ set_up(void **state)
     assert_int_equal(store_open(f->dir, &f->store, &f->why), ERR_OK);
     assert_int_equal(filestore_core_migrate(f->store, &f->why), ERR_OK);
     f->members = (struct fake_rooms){.is_alice_in_den = true, .is_bob_in_den = true};
-    f->rooms = (struct filestore_rooms){fake_find_member_room, fake_is_member, &f->members};
+    f->rooms = (struct filestore_rooms){
+        .find_member_room = fake_find_member_room,
+        .is_member = fake_is_member,
+        .context = &f->members,
+    };
     *state = f;
     return 0;
 }
@@ -44,27 +51,31 @@ struct step {
     struct filestore_chunk chunk;
     int64_t now_ms;
     const uint8_t *user_id;
+    bool was_garbage;
 };
 
 static enum err
 run_add_upload(struct store_tx *tx, struct store_job *job)
 {
     struct step *step = (struct step *)job;
-    return filestore_core_add_upload(tx, step->file, &step->f->why);
+    return filestore_core_add_upload(tx, step->file, &step->was_garbage, &step->f->why);
 }
 
 static enum err
 run_add_chunk(struct store_tx *tx, struct store_job *job)
 {
     struct step *step = (struct step *)job;
-    return filestore_core_add_chunk(tx, step->file->id, step->index, &step->chunk);
+    return filestore_core_add_chunk(tx, step->file->id, step->index, &step->chunk, 1);
 }
 
 static enum err
 run_commit(struct store_tx *tx, struct store_job *job)
 {
     struct step *step = (struct step *)job;
-    return filestore_core_commit(tx, step->file->id, step->chunk.md5, step->chunk.sha256, step->now_ms);
+    struct filestore_file file = *step->file;
+    memcpy(file.md5, step->chunk.md5, sizeof(file.md5));
+    memcpy(file.sha256, step->chunk.sha256, sizeof(file.sha256));
+    return filestore_core_commit(tx, &file, step->now_ms, &step->f->why);
 }
 
 static enum err
@@ -78,7 +89,9 @@ static enum err
 run_expire(struct store_tx *tx, struct store_job *job)
 {
     struct step *step = (struct step *)job;
-    return filestore_core_remove_older_uploads(tx, step->now_ms);
+    struct filestore_due due = {.uploads_before_unix_ms = step->now_ms};
+    size_t count = 0;
+    return filestore_core_purge_due(tx, &due, 100, &count);
 }
 
 static enum err
@@ -123,9 +136,7 @@ struct query {
     struct bytes bytes;
     struct bytes more_bytes;
     // LIST
-    const char *after_name;
-    const uint8_t *after_id;
-    size_t limit;
+    struct filestore_list list;
     struct filestore_file *files;
     size_t count;
     bool has_more;
@@ -141,11 +152,11 @@ run_query(struct store_tx *tx, void *context)
     case FIND_OWN:
         return filestore_core_find_own(tx, q->id, q->user_id, &q->file);
     case FIND_FILE:
-        return filestore_core_find_file(tx, rooms, q->text, q->user_id, &q->file);
+        return filestore_access_find(tx, rooms, q->text, q->user_id, &q->file);
     case FIND_READABLE:
-        return filestore_core_find_readable(tx, rooms, q->id, q->user_id, &q->file);
+        return filestore_access_find_id(tx, rooms, q->id, q->user_id, &q->file);
     case FIND_SHARED:
-        return filestore_core_find_shared(tx, q->user_id, q->id, &q->file);
+        return filestore_access_find_in_room(tx, q->user_id, q->id, &q->file);
     case ARRIVED:
         return filestore_core_arrived(tx, &q->file, &q->bytes);
     case CHECK_COMPLETE:
@@ -153,8 +164,8 @@ run_query(struct store_tx *tx, void *context)
     case DIGESTS:
         return filestore_core_digests(tx, q->id, 1, &q->bytes, &q->more_bytes);
     case LIST:
-        return filestore_core_list(tx, rooms, q->user_id, q->text, q->after_name, q->after_id, q->limit, &q->files,
-            &q->count, &q->has_more);
+        q->list.prefix = q->text;
+        return filestore_names_list(tx, rooms, q->user_id, &q->list, &q->files, &q->count, &q->has_more);
     }
     return ERR_INTERNAL;
 }
@@ -181,6 +192,7 @@ make_upload(struct fixture *f, const char *name, const uint8_t *owner_id, const 
     struct filestore_file file = {.size_bytes = size, .chunk_bytes = filestore_core_chunk_bytes(size)};
     f->last_id++;
     memset(file.id, f->last_id, sizeof(file.id));
+    memset(file.blob_id, f->last_id, sizeof(file.blob_id));
     memcpy(file.owner_id, owner_id, sizeof(file.owner_id));
     snprintf(file.owner_name, sizeof(file.owner_name), "%.5s", (const char *)owner_id);
     snprintf(file.name, sizeof(file.name), "%s", name);
@@ -366,9 +378,11 @@ test_a_user_has_a_bounded_number_of_uploads(void **state)
     memcpy(file.owner_id, alice, 16);
     for (uint32_t i = 0; i < FILESTORE_UPLOADS_PER_USER_MAX; i++) {
         bytes_store_be32(file.id, i);
+        bytes_store_be32(file.blob_id, i);
         assert_int_equal(add_upload(f, &file), ERR_OK);
     }
     bytes_store_be32(file.id, FILESTORE_UPLOADS_PER_USER_MAX);
+    bytes_store_be32(file.blob_id, FILESTORE_UPLOADS_PER_USER_MAX);
     assert_int_equal(add_upload(f, &file), ERR_LIMIT);
     memcpy(file.owner_id, bob, 16);
     assert_int_equal(add_upload(f, &file), ERR_OK);
@@ -441,10 +455,10 @@ list_names(struct fixture *f, const uint8_t *user_id, const char *prefix, size_t
     bool is_first = true;
     out[0] = '\0';
     while (has_more) {
-        struct query query = {.kind = LIST, .user_id = user_id, .text = prefix, .limit = limit};
+        struct query query = {.kind = LIST, .user_id = user_id, .text = prefix, .list = {.limit = limit}};
         if (!is_first) {
-            query.after_name = last.name;
-            query.after_id = last.id;
+            query.list.after_name = last.name;
+            query.list.after_version = last.version;
         }
         assert_int_equal(ask(f, &query), ERR_OK);
         assert_true(query.count <= limit);

@@ -17,7 +17,7 @@
 #include "services/store/store.h"
 
 enum {
-    KEY_FILE_MAX_BYTES = 1024 * 1024, // of those in tls/
+    KEY_FILE_MAX_BYTES = 1024 * 1024, // of each key
 };
 
 static void
@@ -130,11 +130,11 @@ copy_key_file(const char *from, const char *to, const char *name)
     return err == ERR_NOT_FOUND ? ERR_OK : err; // certificates may be elsewhere
 }
 
-// copy_keys takes the certificate along: clients know the server by it.
+// copy_keys takes the certificate and the key of grants along: clients and other servers know this one by them.
 static enum err
 copy_keys(const char *from, const char *to)
 {
-    static const char *const names[] = {"tls/certificate.pem", "tls/key.pem"};
+    static const char *const names[] = {"tls/certificate.pem", "tls/key.pem", "grant.key"};
     char path[PATH_MAX];
     if (snprintf(path, sizeof(path), "%s/tls", to) >= (int)sizeof(path)) {
         return ERR_TOO_BIG;

@@ -8,7 +8,7 @@ import unittest
 from fcd_process import Fc
 
 COMMANDS = {"audit", "block", "blocks", "call", "chat", "completion", "delete", "describe", "device", "dm", "download", "edit",
-            "health", "help", "history", "invite", "join", "leave", "login", "logout", "ls", "outbox", "passwd", "presence", "react",
+            "health", "help", "history", "invite", "join", "leave", "link", "login", "logout", "ls", "outbox", "passwd", "presence", "react",
             "read", "recover", "report", "reports", "room", "search", "send", "session", "shellenv", "signup", "stat",
             "unblock", "unread", "upload", "verify", "who", "whoami"}
 ROOM_COMMANDS = {"create", "list", "show", "amend", "transfer", "fingerprint"}

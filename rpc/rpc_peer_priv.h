@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "rpc/rpc_content.h"
 #include "rpc/rpc_server.h"
 
 struct rpc_peer;
@@ -56,6 +57,9 @@ void rpc_peer_closed(struct rpc_peer *peer);
 
 // rpc_server_tls is the certificate for listeners; NULL: there is none.
 struct rpc_tls_server *rpc_server_tls(struct rpc_server *server);
+
+// rpc_server_content is what web listeners serve beside calls; NULL: nothing.
+const struct rpc_content_handler *rpc_server_content(const struct rpc_server *server);
 
 // A listener, as the server keeps it. The table of schemes in rpc_server.c names the constructors.
 struct rpc_listener_ops {

@@ -262,6 +262,18 @@ rpc_server_tls(struct rpc_server *server)
     return server->options.tls;
 }
 
+void
+rpc_server_set_content(struct rpc_server *server, const struct rpc_content_handler *handler)
+{
+    server->content = handler;
+}
+
+const struct rpc_content_handler *
+rpc_server_content(const struct rpc_server *server)
+{
+    return server->content;
+}
+
 struct timer_queue *
 rpc_server_timers(struct rpc_server *server)
 {

@@ -137,6 +137,7 @@ struct rpc_server {
     struct rpc_stats_service *stats_service; // NULL: nobody can say who is an administrator
     struct rpc_metric *metrics;              // that services have added
     size_t metric_count;
+    const struct rpc_content_handler *content; // NULL: none
     struct timer_queue *timers;
     unsigned ticket_lifetime_ms;         // RPC_TICKET_LIFETIME_MS; tests have less patience
     LIST_HEAD(, rpc_listener) listeners; // only on the owner's thread

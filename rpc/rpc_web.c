@@ -34,7 +34,7 @@ enum {
 };
 
 // Marks a wsi that is counted as a stranger.
-static char stranger;
+static struct web_owner stranger = {WEB_OWNER_STRANGER};
 
 static const lws_retry_bo_t idle_policy = {
     .secs_since_valid_ping = PING_AFTER_S,
@@ -58,6 +58,31 @@ web_listener_wake(struct web_listener *listener, struct web_connection *connecti
     }
 }
 
+void
+web_listener_wake_content(struct web_listener *listener, struct rpc_content *content)
+{
+    pthread_mutex_lock(&listener->locked.mutex);
+    if (!content->is_pending) {
+        content->is_pending = true;
+        TAILQ_INSERT_TAIL(&listener->locked.pending_contents, content, pending_link);
+    }
+    pthread_mutex_unlock(&listener->locked.mutex);
+    lws_cancel_service(listener->context);
+}
+
+static struct rpc_content *
+take_pending_content(struct web_listener *listener)
+{
+    pthread_mutex_lock(&listener->locked.mutex);
+    struct rpc_content *content = TAILQ_FIRST(&listener->locked.pending_contents);
+    if (content != NULL) {
+        TAILQ_REMOVE(&listener->locked.pending_contents, content, pending_link);
+        content->is_pending = false;
+    }
+    pthread_mutex_unlock(&listener->locked.mutex);
+    return content;
+}
+
 static struct web_connection *
 take_pending(struct web_listener *listener)
 {
@@ -78,6 +103,10 @@ on_woken(struct web_listener *listener)
     while ((connection = take_pending(listener)) != NULL) {
         web_connection_pending(connection);
     }
+    struct rpc_content *content;
+    while ((content = take_pending_content(listener)) != NULL) {
+        web_content_pending(content);
+    }
     pthread_mutex_lock(&listener->locked.mutex);
     bool wants_stop = listener->locked.wants_stop;
     bool wants_end = listener->locked.wants_end;
@@ -89,6 +118,10 @@ on_woken(struct web_listener *listener)
         TAILQ_FOREACH(connection, &listener->connections, link)
         {
             lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+        }
+        TAILQ_FOREACH(content, &listener->contents, link)
+        {
+            lws_set_timeout(content->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
         }
     }
 }
@@ -147,7 +180,7 @@ has_ended(struct web_listener *listener)
     pthread_mutex_lock(&listener->locked.mutex);
     bool wants_end = listener->locked.wants_end;
     pthread_mutex_unlock(&listener->locked.mutex);
-    return wants_end && TAILQ_EMPTY(&listener->connections);
+    return wants_end && TAILQ_EMPTY(&listener->connections) && TAILQ_EMPTY(&listener->contents);
 }
 
 static void
@@ -157,13 +190,18 @@ on_wsi_destroyed(struct web_listener *listener, struct lws *wsi)
         tell_stopped(listener); // its descriptor has been closed
         return;
     }
-    void *owner = lws_get_opaque_user_data(wsi);
+    struct web_owner *owner = lws_get_opaque_user_data(wsi);
     lws_set_opaque_user_data(wsi, NULL);
     if (owner == &stranger) {
         listener->stranger_count--;
     } else if (owner != NULL) {
-        struct web_connection *connection = owner;
-        web_connection_free(&connection);
+        if (owner->kind == WEB_OWNER_CONTENT) {
+            struct rpc_content *content = (struct rpc_content *)owner;
+            web_content_free(&content);
+        } else {
+            struct web_connection *connection = (struct web_connection *)owner;
+            web_connection_free(&connection);
+        }
         if (has_ended(listener)) {
             // The library kills connections before it waits for events, and would wait before serve looks.
             lws_cancel_service(listener->context);
@@ -171,12 +209,19 @@ on_wsi_destroyed(struct web_listener *listener, struct lws *wsi)
     }
 }
 
-// The connection of a wsi; NULL when it is a stranger or something of the library's own.
+// The connection of a wsi; NULL when it is something else.
 static struct web_connection *
 connection_of(struct lws *wsi)
 {
-    void *owner = lws_get_opaque_user_data(wsi);
-    return owner == &stranger ? NULL : owner;
+    struct web_owner *owner = lws_get_opaque_user_data(wsi);
+    return owner != NULL && owner->kind == WEB_OWNER_CONNECTION ? (struct web_connection *)owner : NULL;
+}
+
+static struct rpc_content *
+content_of(struct lws *wsi)
+{
+    struct web_owner *owner = lws_get_opaque_user_data(wsi);
+    return owner != NULL && owner->kind == WEB_OWNER_CONTENT ? (struct rpc_content *)owner : NULL;
 }
 
 static int
@@ -238,7 +283,10 @@ on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *da
             (void)lws_rx_flow_control(wsi, 1);
             return 0;
         }
-        return on_connection_event(wsi, reason, data, size);
+        return content_of(wsi) != NULL ? web_content_timer(content_of(wsi))
+                                       : on_connection_event(wsi, reason, data, size);
+    case LWS_CALLBACK_HTTP_WRITEABLE:
+        return content_of(wsi) != NULL ? web_content_writable(content_of(wsi)) : 0;
     case LWS_CALLBACK_RAW_ADOPT: // the library makes a raw socket of a CONNECT request
     case LWS_CALLBACK_RAW_SKT_BIND_PROTOCOL:
     case LWS_CALLBACK_RAW_RX:
@@ -406,7 +454,9 @@ rpc_web_listen(struct rpc_server *server, const char *url, char *bound_url_out, 
     listener->server = server;
     TAILQ_INIT(&listener->connections);
     TAILQ_INIT(&listener->with_batches);
+    TAILQ_INIT(&listener->contents);
     TAILQ_INIT(&listener->locked.pending);
+    TAILQ_INIT(&listener->locked.pending_contents);
 
     listener->tls = strncmp(url, "https:", strlen("https:")) == 0 ? rpc_server_tls(server) : NULL;
     enum err err = web_socket_listen(url, bound_url_out, &listening.filefd, why);

@@ -345,6 +345,7 @@ web_connection_new(struct web_listener *listener, struct lws *wsi, const char *t
     if (connection == NULL) {
         return ERR_NO_MEMORY;
     }
+    connection->owner.kind = WEB_OWNER_CONNECTION;
     connection->listener = listener;
     connection->wsi = wsi;
     connection->is_subscriber = ticket != NULL;

@@ -103,6 +103,10 @@ int
 web_http_request(struct web_listener *listener, struct lws *wsi)
 {
     char path[PATH_MAX_BYTES];
+    int result = 0;
+    if (web_content_request(listener, wsi, &result)) {
+        return result;
+    }
     int size = lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI);
     if (size == 1 && path[0] == '/') {
         return web_http_answer(wsi, 200, "This is fcd. Programs connect to /rpc with a WebSocket.\n");

@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "rpc/rpc_content.h"
 #include "rpc/rpc_limits.h"
 #include "rpc/rpc_peer_priv.h"
 
@@ -33,6 +34,16 @@ enum {
 
 struct web_connection;
 TAILQ_HEAD(web_connection_list, web_connection);
+TAILQ_HEAD(web_content_list, rpc_content);
+
+// What a wsi belongs to: the first member of it.
+struct web_owner {
+    enum {
+        WEB_OWNER_STRANGER, // it has not said what it is
+        WEB_OWNER_CONNECTION,
+        WEB_OWNER_CONTENT,
+    } kind;
+};
 
 struct web_listener {
     // Immutable after new.
@@ -48,11 +59,13 @@ struct web_listener {
     size_t stranger_count;                   // sockets that have not become a connection yet
     struct web_connection_list connections;  // all of them
     struct web_connection_list with_batches; // those with messages since the last rpc_peer_batch_end
+    struct web_content_list contents;        // HTTP requests being answered
 
     struct {
         pthread_mutex_t mutex;
         pthread_cond_t has_stopped_changed;
         struct web_connection_list pending; // those that want something of the service thread
+        struct web_content_list pending_contents;
         bool wants_stop;
         bool has_stopped;
         bool wants_end;
@@ -60,6 +73,7 @@ struct web_listener {
 };
 
 struct web_connection {
+    struct web_owner owner; // first: the wsi has its address
     // Immutable after new.
     struct web_listener *listener;
     struct lws *wsi;
@@ -94,6 +108,37 @@ struct web_connection {
     } locked;
 };
 
+// One request for content, and its answer.
+struct rpc_content {
+    struct web_owner owner; // first: the wsi has its address
+    // Immutable after new.
+    struct web_listener *listener;
+    const struct rpc_content_handler *handler;
+    struct lws *wsi;
+    bool is_head;
+    void *user;
+
+    // Only on the service thread.
+    TAILQ_ENTRY(rpc_content) link;
+    bool has_begun;      // the head has been written
+    uint64_t sent_bytes; // head and body, given to libwebsockets
+    uint64_t stalled_at; // sent_bytes and those in the kernel when the timer looked last
+    int stalled_unsent;
+
+    // Guarded by the listener's lock.
+    TAILQ_ENTRY(rpc_content) pending_link;
+    bool is_pending;
+
+    struct {
+        pthread_mutex_t mutex;
+        bool is_gone;  // the connection has ended
+        bool is_asked; // an open or a next has not been answered
+        bool is_aborted;
+        struct bytes outgoing;
+        uint64_t missing_bytes; // of the body, beyond `outgoing`
+    } locked;
+};
+
 // rpc_web_http.c: what is answered in HTTP, before there is a connection. Service thread.
 
 // web_http_answer writes a whole response. The caller then closes the connection by returning its result, -1.
@@ -105,6 +150,19 @@ int web_http_request(struct web_listener *listener, struct lws *wsi);
 // web_http_upgrade decides about a request for a WebSocket: 0 goes on with the upgrade, after the connection has been
 // made; -1 closes, after the reason has been answered.
 int web_http_upgrade(struct web_listener *listener, struct lws *wsi, const char *upgrade);
+
+// rpc_web_content.c. Service thread.
+
+// web_content_request takes a request that is for the server's content; false: it is not. *result_out is for
+// libwebsockets.
+bool web_content_request(struct web_listener *listener, struct lws *wsi, int *result_out);
+// web_content_writable and _timer are libwebsockets' events; -1 closes.
+int web_content_writable(struct rpc_content *content);
+int web_content_timer(struct rpc_content *content);
+// web_content_pending does what an answer has asked for.
+void web_content_pending(struct rpc_content *content);
+// web_content_free: the wsi is closing. What is outstanding keeps the memory.
+void web_content_free(struct rpc_content **content);
 
 // rpc_web_connection.c. Service thread.
 
@@ -133,5 +191,6 @@ enum err web_socket_listen(const char *url, char *bound_url_out, int *fd_out, st
 
 // web_listener_wake lets the service thread look at the connection soon.
 void web_listener_wake(struct web_listener *listener, struct web_connection *connection);
+void web_listener_wake_content(struct web_listener *listener, struct rpc_content *content);
 
 #endif

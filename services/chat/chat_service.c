@@ -154,6 +154,21 @@ chat_service_is_member(struct chat_service *chat, struct store_tx *tx, const uin
 }
 
 enum err
+chat_service_is_encrypted(struct chat_service *chat, struct store_tx *tx, const uint8_t room_id[16],
+    bool *is_encrypted_out)
+{
+    static const uint8_t nobody[16];
+    struct chat_room room;
+    (void)chat;
+    enum err err = chat_core_get_room(tx, room_id, nobody, &room);
+    if (err == ERR_OK || err == ERR_NOT_FOUND) {
+        *is_encrypted_out = err == ERR_OK && !room.is_plain;
+        return ERR_OK;
+    }
+    return err;
+}
+
+enum err
 chat_service_device_revoked(struct chat_service *chat, struct store_tx *tx, const uint8_t user_id[16])
 {
     (void)chat;

@@ -52,6 +52,10 @@ enum err chat_service_find_member_room(struct chat_service *chat, struct store_t
 enum err chat_service_is_member(struct chat_service *chat, struct store_tx *tx, const uint8_t room_id[16],
     const uint8_t user_id[16], bool *is_member_out) ERR_CHECKED;
 
+// chat_service_is_encrypted says whether what a room's members send is sealed for them.
+enum err chat_service_is_encrypted(struct chat_service *chat, struct store_tx *tx, const uint8_t room_id[16],
+    bool *is_encrypted_out) ERR_CHECKED;
+
 // chat_service_device_revoked makes the next senders in all encrypted rooms of a user rekey first, since one of the
 // user's devices has ended. Inside the transaction that ends it.
 enum err chat_service_device_revoked(struct chat_service *chat, struct store_tx *tx,

@@ -124,6 +124,13 @@ is_member(void *context, struct store_tx *tx, const uint8_t room_id[16], const u
     return chat_service_is_member(daemon->chat, tx, room_id, user_id, is_member_out);
 }
 
+static enum err
+is_encrypted(void *context, struct store_tx *tx, const uint8_t room_id[16], bool *is_encrypted_out)
+{
+    const struct daemon *daemon = context;
+    return chat_service_is_encrypted(daemon->chat, tx, room_id, is_encrypted_out);
+}
+
 // --- Start ----------------------------------------------------------------------------------------------------------
 
 static enum err
@@ -185,6 +192,8 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
     if (err != ERR_OK) {
         return err;
     }
+    char grant_key_path[DAEMON_PATH_MAX_BYTES + sizeof("/grant.key")];
+    (void)snprintf(grant_key_path, sizeof(grant_key_path), "%s/grant.key", daemon->data_dir);
     char backup_lock_path[DAEMON_PATH_MAX_BYTES + sizeof("/" DAEMON_BACKUP_LOCK)];
     (void)snprintf(backup_lock_path, sizeof(backup_lock_path), "%s/" DAEMON_BACKUP_LOCK, daemon->data_dir);
     struct filestore_service_options filestore = {
@@ -192,6 +201,9 @@ make_services(struct daemon *daemon, const struct daemon_options *options, struc
         .blobs = daemon->blobs,
         .find_member_room = find_member_room,
         .is_member = is_member,
+        .is_encrypted = is_encrypted,
+        .grant_key_path = grant_key_path,
+        .has_no_links = options->has_no_links,
         .find_user = find_user,
         .context = daemon,
         .user_quota_bytes = options->user_quota_bytes,
@@ -285,6 +297,26 @@ add_metrics(struct daemon *daemon)
     return err;
 }
 
+// What links begin with, where the operator has not said: the web listener's address, unless it is no address that
+// anybody could go to.
+static void
+tell_base_url(const struct daemon *daemon, const struct daemon_options *options)
+{
+    char url[RPC_URL_MAX_BYTES] = "";
+    const struct bytes *line = &daemon->ready_line;
+    const char *http = memmem(line->data, line->size, " http=", strlen(" http="));
+    if (http != NULL && options->http_url != NULL) {
+        http += strlen(" http=");
+        size_t size = line->size - 1 - (size_t)(http - (const char *)line->data); // without the end of the line
+        (void)snprintf(url, sizeof(url), "%.*s", (int)size, http);
+    }
+    if (options->public_url != NULL) {
+        filestore_service_set_base_url(daemon->filestore, options->public_url);
+    } else if (strstr(url, "//0.0.0.0:") == NULL && strstr(url, "//[::]:") == NULL) {
+        filestore_service_set_base_url(daemon->filestore, url);
+    }
+}
+
 // --- Lifecycle ------------------------------------------------------------------------------------------------------
 
 enum err
@@ -309,12 +341,14 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
         err = add_metrics(daemon);
     }
     if (err == ERR_OK) {
+        rpc_server_set_content(daemon->server, filestore_service_content(daemon->filestore));
         err = daemon_listen(daemon->server, options, daemon->data_dir, &daemon->ready_line, why);
     }
     if (err != ERR_OK) {
         daemon_free(&daemon);
         return err;
     }
+    tell_base_url(daemon, options);
     log_fingerprint(daemon);
     *out = daemon;
     return ERR_OK;

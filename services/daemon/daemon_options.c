@@ -20,6 +20,7 @@ enum {
     ROOMS_PER_USER_MAX = 1000000,
     MEMBERS_MAX = 10000, // the rules of rooms allow no more
     USERS_MAX = 1000000000,
+    PUBLIC_URL_MAX_BYTES = 512, // with its NUL
     GRACE_DEFAULT_S = 7 * 24 * 3600,
     GRACE_MAX_S = 10 * 365 * 24 * 3600,
 };
@@ -49,6 +50,28 @@ set_http(struct daemon_options *options, const char *value, struct err_detail *w
 {
     (void)why;
     options->http_url = strcmp(value, "off") == 0 ? NULL : value;
+    return ERR_OK;
+}
+
+static enum err
+set_public_url(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    size_t scheme = strncmp(value, "https://", 8) == 0 ? 8 : strncmp(value, "http://", 7) == 0 ? 7 : 0;
+    if (strlen(value) >= PUBLIC_URL_MAX_BYTES || scheme == 0 || value[scheme] == '\0' || value[scheme] == '/' ||
+        strpbrk(value, " \t\r\n?#\"") != NULL) {
+        return err_fail(why, ERR_INVALID, "--public-url is https://HOST[:PORT][/PATH], or with http, not \"%s\"",
+            value);
+    }
+    options->public_url = value;
+    return ERR_OK;
+}
+
+static enum err
+set_no_links(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    (void)value;
+    (void)why;
+    options->has_no_links = true;
     return ERR_OK;
 }
 
@@ -309,6 +332,8 @@ static const struct {
         set_listen},
     {"http", "URL|off", "take calls over WebSocket at https://HOST:PORT or\nhttp://HOST:PORT [" DEFAULT_HTTP_URL "]",
         set_http},
+    {"public-url", "URL", "where browsers reach --http, for links to files", set_public_url},
+    {"no-links", NULL, "no links by which files are read without an account", set_no_links},
     {"allow-plaintext", NULL, "without TLS also where other machines reach it", set_allow_plaintext},
     {"tls-cert", "FILE", "the certificate in PEM [DIR/tls/certificate.pem, made on\nfirst start]", set_tls_cert},
     {"tls-key", "FILE", "its key [DIR/tls/key.pem]", set_tls_key},

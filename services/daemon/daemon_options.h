@@ -33,6 +33,8 @@ struct daemon_options {
     const char *listen_urls[DAEMON_LISTEN_MAX];
     size_t listen_count;         // 0: the default listeners
     const char *http_url;        // NULL: no web listener
+    const char *public_url;      // where browsers reach it; NULL: not known
+    bool has_no_links;           // nobody may read files without an account
     bool allows_plaintext;       // also where other machines reach it
     const char *tls_certificate; // with tls_key; NULL: those in the data folder
     const char *tls_key;

@@ -17,7 +17,7 @@
 #include "services/store/store.h"
 
 enum {
-    KEY_FILE_MAX_BYTES = 1024 * 1024, // of those in tls/
+    KEY_FILE_MAX_BYTES = 1024 * 1024, // of each key
 };
 
 static void

@@ -46,6 +46,9 @@ struct filestore_rooms {
         const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_room *room_out, struct err_detail *why);
     enum err (*is_member)(void *context, struct store_tx *tx, const uint8_t room_id[FILESTORE_ID_BYTES],
         const uint8_t user_id[FILESTORE_ID_BYTES], bool *is_member_out);
+    // Whether what the room's members share is sealed for them. NULL: of no room.
+    enum err (*is_encrypted)(void *context, struct store_tx *tx, const uint8_t room_id[FILESTORE_ID_BYTES],
+        bool *is_encrypted_out);
     void *context;
 };
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +12,8 @@
 
 #include "base/log.h"
 #include "services/filestore/filestore_access.h"
+#include "services/filestore/filestore_http.h"
+#include "services/filestore/filestore_links.h"
 #include "services/filestore/filestore_service_priv.h"
 
 enum {
@@ -124,7 +127,7 @@ static const struct rpc_method_rule rules[] = {
     {.method = "Delete", .access = RPC_ACCESS_TOKEN},
     {.method = "Restore", .access = RPC_ACCESS_TOKEN},
     {.method = "Share", .access = RPC_ACCESS_TOKEN},
-    {.method = "CreateLink", .access = RPC_ACCESS_TOKEN},
+    {.method = "CreateLink", .access = RPC_ACCESS_TOKEN, .executes_once = true},
     {.method = "ListLinks", .access = RPC_ACCESS_TOKEN},
     {.method = "RevokeLink", .access = RPC_ACCESS_TOKEN},
     {.method = "GetGrant", .access = RPC_ACCESS_TOKEN},
@@ -165,12 +168,14 @@ filestore_service_new(const struct filestore_service_options *options, struct fi
     filestore->rooms = (struct filestore_rooms){
         .find_member_room = options->find_member_room,
         .is_member = options->is_member,
+        .is_encrypted = options->is_encrypted,
         .context = options->context,
     };
     pthread_mutex_init(&filestore->locked.mutex, NULL);
     pthread_cond_init(&filestore->locked.is_idle, NULL);
     TAILQ_INIT(&filestore->locked.uploads);
 
+    filestore->has_links = !options->has_no_links;
     filestore->find_user = options->find_user;
     filestore->quotas = (struct filestore_quotas){options->user_quota_bytes, options->room_quota_bytes};
     filestore->delete_grace_ms = options->delete_grace_ms;
@@ -182,6 +187,15 @@ filestore_service_new(const struct filestore_service_options *options, struct fi
             err = err_fail(why, err_from_errno(errno), "%s cannot be opened: %s", options->backup_lock_path,
                 strerror(errno));
         }
+    }
+    if (err == ERR_OK) {
+        err = filestore_links_migrate(options->store, why);
+    }
+    if (err == ERR_OK && options->grant_key_path != NULL) {
+        err = filestore_grants_open_key(filestore, options->grant_key_path, why);
+    }
+    if (err == ERR_OK) {
+        err = filestore_http_new(filestore, &filestore->http);
     }
     if (err == ERR_OK) {
         err = filestore_sweep_start(filestore, why);
@@ -211,6 +225,20 @@ filestore_service_rules(size_t *count_out)
 {
     *count_out = sizeof(rules) / sizeof(rules[0]);
     return rules;
+}
+
+const struct rpc_content_handler *
+filestore_service_content(const struct filestore_service *filestore)
+{
+    return filestore->has_links ? filestore_http_handler(filestore->http) : NULL;
+}
+
+void
+filestore_service_set_base_url(struct filestore_service *filestore, const char *url)
+{
+    pthread_mutex_lock(&filestore->locked.mutex);
+    (void)snprintf(filestore->locked.base_url, sizeof(filestore->locked.base_url), "%s", url);
+    pthread_mutex_unlock(&filestore->locked.mutex);
 }
 
 enum err
@@ -245,6 +273,8 @@ filestore_service_free(struct filestore_service **filestore_ref)
     filestore_sweep_stop(filestore);
     work_pool_free(&filestore->plan_pool);
     work_pool_free(&filestore->chunk_pool);
+    filestore_http_free(&filestore->http);
+    digest_wipe(filestore->grant_key, sizeof(filestore->grant_key));
     if (filestore->backup_lock_fd >= 0) {
         (void)close(filestore->backup_lock_fd);
     }

@@ -8,12 +8,17 @@
 #include <protobuf-c/protobuf-c.h>
 
 #include "base/err.h"
+#include "rpc/rpc_content.h"
 #include "rpc/rpc_server.h"
 #include "services/filestore/filestore_core.h"
 #include "services/store/blob.h"
 #include "services/store/store.h"
 
 struct filestore_service;
+
+enum {
+    FILESTORE_URL_MAX_BYTES = 1024, // with its NUL
+};
 
 // What is known of a file that is shared with a room.
 struct filestore_shared_file {
@@ -30,6 +35,10 @@ struct filestore_service_options {
         struct filestore_room *room_out, struct err_detail *why);
     enum err (*is_member)(void *context, struct store_tx *tx, const uint8_t room_id[16], const uint8_t user_id[16],
         bool *is_member_out);
+    // Whether what the room's members share is sealed for them. NULL: of no room.
+    enum err (*is_encrypted)(void *context, struct store_tx *tx, const uint8_t room_id[16], bool *is_encrypted_out);
+    const char *grant_key_path; // the key that signs grants, made when it is missing; NULL: no grants
+    bool has_no_links;
     // The user with this name. ERR_NOT_FOUND. May be NULL: then nothing can be shared with users.
     enum err (*find_user)(void *context, struct store_tx *tx, const char *name, uint8_t id_out[16]);
     void *context;
@@ -45,6 +54,12 @@ enum err filestore_service_new(const struct filestore_service_options *options, 
     struct err_detail *why) ERR_CHECKED;
 ProtobufCService *filestore_service_rpc(struct filestore_service *filestore);
 const struct rpc_method_rule *filestore_service_rules(size_t *count_out);
+
+// filestore_service_content is what the web listeners serve: files behind links. NULL: there are none.
+const struct rpc_content_handler *filestore_service_content(const struct filestore_service *filestore);
+
+// filestore_service_set_base_url says where browsers reach the web listener: what links begin with. Any thread.
+void filestore_service_set_base_url(struct filestore_service *filestore, const char *url);
 
 // filestore_service_find_shared says what is known of a file that is shared with a room: ERR_NOT_FOUND if it is not.
 // For the sibling that announces files.

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "base/crypto.h"
 #include "base/timer.h"
 #include "base/work_pool.h"
 #include "rpc/rpc_call.h"
@@ -38,6 +39,11 @@ struct filestore_service {
     struct filestore_rooms rooms;
     struct work_pool *chunk_pool;
     struct work_pool *plan_pool;
+    struct filestore_http *http;
+    bool has_links;
+    bool has_grants;
+    uint8_t grant_key[CRYPTO_KEY_BYTES];
+    uint8_t grant_public_key[CRYPTO_KEY_BYTES];
     enum err (*find_user)(void *context, struct store_tx *tx, const char *name, uint8_t id_out[FILESTORE_ID_BYTES]);
     struct filestore_quotas quotas;
     int64_t delete_grace_ms;
@@ -52,7 +58,8 @@ struct filestore_service {
     struct {
         pthread_mutex_t mutex;
         pthread_cond_t is_idle;
-        size_t operations; // begun and not yet answered
+        char base_url[FILESTORE_URL_MAX_BYTES]; // of the web listener; empty: not known
+        size_t operations;                      // begun and not yet answered
         // Chunks being stored: two with other content may not be written to the same place at once.
         struct filestore_upload_list uploads;
         bool is_sweep_queued;
@@ -60,6 +67,10 @@ struct filestore_service {
         bool is_stopping;
     } locked;
 };
+
+// filestore_grants_open_key reads the key that signs grants, or makes it. ERR_CORRUPT: it is none.
+enum err filestore_grants_open_key(struct filestore_service *filestore, const char *path,
+    struct err_detail *why) ERR_CHECKED;
 
 // filestore_begin and filestore_end surround an operation that leaves its handler, so that
 // filestore_service_free can wait for it. After filestore_end the service may be gone.

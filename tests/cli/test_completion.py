@@ -8,7 +8,8 @@ import unittest
 from fcd_process import Fc
 
 COMMANDS = {"audit", "block", "blocks", "call", "cat", "chat", "completion", "delete", "describe", "device", "dm", "download",
-            "du", "edit", "find", "mv", "restore", "rm", "share", "sync", "health", "help", "history", "invite", "join", "leave", "login", "logout", "ls", "outbox", "passwd", "presence", "react",
+            "du", "edit", "find", "health", "help", "history", "invite", "join", "leave", "link", "login", "logout", "ls", "mv",
+            "outbox", "passwd", "presence", "react", "restore", "rm", "share", "sync",
             "read", "recover", "report", "reports", "room", "search", "send", "session", "shellenv", "signup", "stat",
             "unblock", "unread", "upload", "verify", "who", "whoami"}
 ROOM_COMMANDS = {"create", "list", "show", "amend", "transfer", "fingerprint"}

@@ -61,12 +61,12 @@ class Fcd:
     url and http_url hold the addresses. After a restart they are the same, so that clients can find it again.
     """
 
-    def __init__(self, *options, data=None, env=None):
+    def __init__(self, *options, data=None, env=None, http_url="http://127.0.0.1:0"):
         self.options = list(options)
         self.env = clean_environment(**(env or {}))
         self._folder = tempfile.mkdtemp(prefix="fcd-test-")
         self.data = data or os.path.join(self._folder, "data")
-        self.url, self.http_url = "tcp://127.0.0.1:0", "http://127.0.0.1:0"
+        self.url, self.http_url = "tcp://127.0.0.1:0", http_url
         self.ready_line = None
         self.process = None
         self._stderr_path = os.path.join(self._folder, "stderr")

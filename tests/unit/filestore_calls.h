@@ -374,4 +374,55 @@ path_of(const struct fixture *f, bool is_object, char *out, size_t capacity)
     }
 }
 
+// What the listener offers to downloads by links, which nothing here begins.
+void
+rpc_content_set_user(struct rpc_content *download, void *user)
+{
+    (void)download;
+    (void)user;
+    fail();
+}
+
+void *
+rpc_content_user(const struct rpc_content *download)
+{
+    (void)download;
+    return NULL;
+}
+
+void
+rpc_content_begin(struct rpc_content *download, unsigned status, const char *headers, uint64_t body_size)
+{
+    (void)download;
+    (void)status;
+    (void)headers;
+    (void)body_size;
+    fail();
+}
+
+void
+rpc_content_answer(struct rpc_content *download, unsigned status, const char *headers, const char *text)
+{
+    (void)download;
+    (void)status;
+    (void)headers;
+    (void)text;
+    fail();
+}
+
+void
+rpc_content_write(struct rpc_content *download, struct bytes *piece)
+{
+    (void)download;
+    (void)piece;
+    fail();
+}
+
+void
+rpc_content_abort(struct rpc_content *download)
+{
+    (void)download;
+    fail();
+}
+
 #endif

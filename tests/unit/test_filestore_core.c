@@ -22,7 +22,11 @@ set_up(void **state)
     assert_int_equal(store_open(f->dir, &f->store, &f->why), ERR_OK);
     assert_int_equal(filestore_core_migrate(f->store, &f->why), ERR_OK);
     f->members = (struct fake_rooms){.is_alice_in_den = true, .is_bob_in_den = true};
-    f->rooms = (struct filestore_rooms){fake_find_member_room, fake_is_member, &f->members};
+    f->rooms = (struct filestore_rooms){
+        .find_member_room = fake_find_member_room,
+        .is_member = fake_is_member,
+        .context = &f->members,
+    };
     *state = f;
     return 0;
 }

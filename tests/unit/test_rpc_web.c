@@ -55,6 +55,15 @@ rpc_server_tls(struct rpc_server *server)
     return NULL;
 }
 
+static const struct rpc_content_handler *content_handler;
+
+const struct rpc_content_handler *
+rpc_server_content(const struct rpc_server *server)
+{
+    (void)server;
+    return content_handler;
+}
+
 enum err
 rpc_peer_new(struct rpc_server *server, const struct rpc_transport_ops *ops, void *transport, const char *address,
     struct rpc_peer **out)

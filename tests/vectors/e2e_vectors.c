@@ -26,6 +26,7 @@ static const struct {
     {"recovery", "recovery keys, how they are written and typed, and the keys of their pseudo-device", write_recovery},
     {"safety_number", "the numbers that two users compare", write_safety_number},
     {"link_keys", "the keys that the secret of an invite link becomes", write_link_keys},
+    {"grant", "grants, and the tree over segments that they commit to", write_grant},
 };
 
 void

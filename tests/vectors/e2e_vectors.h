@@ -15,6 +15,7 @@ void write_file(struct vector_json *json);
 void write_recovery(struct vector_json *json);
 void write_safety_number(struct vector_json *json);
 void write_link_keys(struct vector_json *json);
+void write_grant(struct vector_json *json);
 
 // fill makes bytes that count up.
 void fill(uint8_t *out, size_t size, uint8_t first);

@@ -1,10 +1,11 @@
 """The vectors of the suite fc/1 (interop/vectors): made again, opened, and refused where something was changed."""
+import hashlib
 import json
 import os
 import pathlib
 import unittest
 
-from fc.e2e.v1 import message_pb2
+from fc.e2e.v1 import grant_pb2, message_pb2
 from fc_client import e2e
 
 VECTORS = pathlib.Path(__file__).resolve().parents[2] / "vectors"
@@ -31,6 +32,16 @@ def changed(data):
         yield data[:i] + bytes([data[i] ^ 1]) + data[i + 1:]
 
 
+def tree_root(segment_sha256s):
+    """RFC 6962, 2.1."""
+    if not segment_sha256s:
+        return hashlib.sha256().digest()
+    if len(segment_sha256s) == 1:
+        return hashlib.sha256(b"\0" + segment_sha256s[0]).digest()
+    left = 1 << ((len(segment_sha256s) - 1).bit_length() - 1)
+    return hashlib.sha256(b"\1" + tree_root(segment_sha256s[:left]) + tree_root(segment_sha256s[left:])).digest()
+
+
 class Vectors(unittest.TestCase):
     def vectors(self, name):
         for index, vector in enumerate(unhex(load(name)["vectors"])):
@@ -55,6 +66,16 @@ class Vectors(unittest.TestCase):
                 self.assert_refused(e2e.open_sealed, v["secret"], v["label"], v["context"], sealed[:size])
             self.assert_refused(e2e.open_sealed, v["secret"], v["label"] + "x", v["context"], sealed)
             self.assert_refused(e2e.open_sealed, v["secret"], v["label"], v["context"] + b"x", sealed)
+
+    def test_grant(self):
+        file = unhex(load("grant"))
+        self.assertEqual(e2e.sign_public(file["private_key"]), file["key"])
+        for v in self.vectors("grant"):
+            self.assertEqual(tree_root(v["segment_sha256s"]), v["root"])
+            names = ("file_id", "user_id", "expires_at_ms", "size_bytes", "segment_size_bytes", "root")
+            made = grant_pb2.Grant(**{name: v[name] for name in names})
+            self.assertEqual(made.SerializeToString(deterministic=True), v["grant"])
+            self.assertEqual(e2e.sign(file["private_key"], "fc/1 sig grant", v["grant"]), v["signature"])
 
     def test_hpke(self):
         for v in self.vectors("hpke"):

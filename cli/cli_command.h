@@ -44,10 +44,10 @@ enum cli_argument {
 };
 
 struct cli_command {
-    const char *name;     // one word, or two: "room create"
-    const char *synopsis; // what follows the name
-    const char *summary;  // a line without a full stop
-    const char *details;  // paragraphs of lines up to 80 columns, each ended by a newline; or NULL
+    const char *name;       // one word, or two: "room create"
+    const char *synopsis;   // what follows the name
+    const char *summary;    // a line without a full stop
+    const char *details;    // paragraphs of lines up to 80 columns, each ended by a newline; or NULL
     cli_option_set options; // CLI_ALLOWS() of each, beside the global ones
     unsigned arguments_min;
     unsigned arguments_max;

@@ -320,7 +320,7 @@ cli_file_print_json(const struct fc_file *file, struct err_detail *why)
         cli_json_time(&text, "modified_at", file->modified_unix_ms);
     }
     if (file->mode != 0) {
-        char mode[8];
+        char mode[16];
         (void)snprintf(mode, sizeof mode, "%04o", (unsigned)file->mode);
         cli_json_text(&text, "mode", mode);
     }

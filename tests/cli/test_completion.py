@@ -7,10 +7,10 @@ import unittest
 
 from fcd_process import Fc
 
-COMMANDS = {"audit", "block", "blocks", "call", "chat", "completion", "delete", "describe", "device", "dm", "download", "edit",
-            "health", "help", "history", "invite", "join", "leave", "link", "login", "logout", "ls", "outbox", "passwd", "presence", "react",
-            "read", "recover", "report", "reports", "room", "search", "send", "session", "shellenv", "signup", "stat",
-            "unblock", "unread", "upload", "verify", "who", "whoami"}
+COMMANDS = {"audit", "block", "blocks", "call", "chat", "completion", "delete", "describe", "device", "dm", "download",
+            "edit", "health", "help", "history", "invite", "join", "leave", "link", "login", "logout", "ls", "outbox",
+            "passwd", "presence", "react", "read", "recover", "report", "reports", "room", "search", "send", "session",
+            "shellenv", "signup", "stat", "unblock", "unread", "upload", "verify", "who", "whoami"}
 ROOM_COMMANDS = {"create", "list", "show", "amend", "transfer", "fingerprint"}
 ALWAYS = {"--server", "--trust", "--tls-ca", "--tls-cert", "--tls-key", "--json", "--help"}
 # Presses Tab: $1 is the line, whose words follow.

@@ -39,7 +39,7 @@ class Bash(unittest.TestCase):
     def test_commands(self):
         self.assertEqual(self.complete("fc", ""), COMMANDS)
         self.assertEqual(self.complete("fc", "lo"), {"login", "logout"})
-        self.assertEqual(self.complete("fc", "--server", "tcp://h:1", "who"), {"whoami"})
+        self.assertEqual(self.complete("fc", "--server", "tcp://h:1", "who"), {"who", "whoami"})
         self.assertEqual(self.complete("fc", "room", ""), ROOM_COMMANDS)
         self.assertEqual(self.complete("fc", "invite", ""), {"ls", "revoke"})
         self.assertEqual(self.complete("fc", "help", "outbox", ""), {"flush"})

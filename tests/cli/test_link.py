@@ -1,6 +1,8 @@
 """fc link, and what the web listener serves behind links, for curl, aria2 and Python's own client."""
+import base64
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import random
@@ -11,7 +13,9 @@ import subprocess
 import unittest
 import urllib.parse
 
-from fcd_process import Fc, FcTestCase, Fcd, NOT_ALLOWED, NOT_FOUND, FAILED, USAGE, limit, wait_until
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from fcd_process import Fc, FcTestCase, Fcd, FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, limit, wait_until
 
 GONE = b"There is nothing behind this link, or not any more.\n"
 CHUNK = 256 * 1024
@@ -266,6 +270,40 @@ class Links(LinkTestCase):
         self.alice.run("upload", "secret", "--room", room)
         listed = self.alice.run("ls", "--json").objects
         self.assert_fails(self.alice.try_run("link", listed[0]["id"]), FAILED, "upload the file again without --room")
+
+
+class Grants(LinkTestCase):
+    """What GetGrant gives, read without the code that made it."""
+
+    def grant(self, fc, file_id):
+        return fc.try_run("call", "fc.filestore.v1.FileStore/GetGrant",
+                          json.dumps({"fileId": base64.b64encode(bytes.fromhex(file_id)).decode()}))
+
+    def test_a_grant_is_signed_by_a_key_that_stays(self):
+        content = some_bytes(2 * CHUNK + 7, seed=3)
+        self.alice.write("source", content)
+        self.alice.run("upload", "source")
+        file_id = self.alice.run("stat", "source", "--json").object["id"]
+        result = self.grant(self.alice, file_id)
+        self.assertEqual(result.code, 0, result)
+        grant, signature, key = (base64.b64decode(result.object[name]) for name in ("grant", "signature", "key"))
+        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, b"fc/1 sig grant\0" + grant)
+        leaves = [hashlib.sha256(b"\0" + hashlib.sha256(content[at:at + CHUNK]).digest()).digest()
+                  for at in range(0, len(content), CHUNK)]
+        left = hashlib.sha256(b"\1" + leaves[0] + leaves[1]).digest()
+        self.assertTrue(grant.endswith(b"\x32\x20" + hashlib.sha256(b"\1" + left + leaves[2]).digest()))
+        self.assertTrue(grant.startswith(b"\x0a\x10" + bytes.fromhex(file_id)))
+        self.assertEqual(os.stat(os.path.join(self.fcd.data, "grant.key")).st_mode & 0o777, 0o600)
+        self.fcd.restart()
+        self.assertEqual(base64.b64decode(self.grant(self.alice, file_id).object["key"]), key)
+
+    def test_only_who_may_read_gets_one(self):
+        self.alice.write("source", b"content")
+        self.alice.run("upload", "source")
+        file_id = self.alice.run("stat", "source", "--json").object["id"]
+        bob = self.person("bob" + self.name[4:])
+        self.assert_fails(self.grant(bob, file_id), NOT_FOUND)
+        self.assert_fails(self.grant(self.alice, "00" * 16), NOT_FOUND)
 
 
 class Programs(LinkTestCase):

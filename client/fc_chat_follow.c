@@ -17,6 +17,7 @@ struct fc_chat_follower {
 struct delivery {
     struct fc_chat_follower *follower;
     struct fc_chat_place *place;
+    uint64_t last_seq; // what comes after it the stream brings
     bool goes_on;
 };
 
@@ -25,6 +26,9 @@ deliver(void *context, const struct fc_store_message *kept)
 {
     struct delivery *delivery = context;
     const struct fc_chat_follow_options *options = &delivery->follower->options;
+    if (kept->seq > delivery->last_seq) {
+        return false; // put there by another process a moment ago
+    }
     delivery->goes_on =
         fc_chat_tell(delivery->follower->chat, delivery->place, kept, options->on_message, options->context);
     return delivery->goes_on;
@@ -43,7 +47,7 @@ on_message(void *context, const struct fc_message *message)
 {
     struct fc_chat_follower *follower = context;
     struct fc_chat *chat = follower->chat;
-    struct delivery delivery = {.follower = follower, .goes_on = true};
+    struct delivery delivery = {.follower = follower, .last_seq = message->seq, .goes_on = true};
     fc_chat_lock(chat);
     enum err err = fc_chat_get_place(chat, message->room_id, &delivery.place, &follower->why);
     if (err == ERR_OK) {
@@ -122,7 +126,12 @@ start_after(void *context, const struct fc_room *room)
     // The messages from before that are wanted, out of the store, also when there are more that cannot be had now: the
     // stream goes on behind those that are here.
     if (place != NULL && wanted < synced_seq) {
-        struct delivery delivery = {.follower = follower, .place = place, .goes_on = true};
+        struct delivery delivery = {
+            .follower = follower,
+            .place = place,
+            .last_seq = synced_seq,
+            .goes_on = true,
+        };
         const struct fc_store_selection selection = {
             .room_id = room->id,
             .select = FC_STORE_AFTER,

@@ -44,10 +44,12 @@ class SealedFiles(RoomTestCase):
             chunks = [data[at:at + chunk_bytes] for at in range(0, len(data), chunk_bytes)]
             database.execute("UPDATE filestore_files SET size_bytes = ?, md5 = ?, sha256 = ? WHERE file_id = ?",
                              (len(data), hashlib.md5(data).digest(), hashlib.sha256(data).digest(), bytes.fromhex(file_id)))
-            database.execute("DELETE FROM filestore_chunks WHERE file_id = ?", (bytes.fromhex(file_id),))
-            database.executemany("INSERT INTO filestore_chunks VALUES (?, ?, ?, ?)",
-                                 [(bytes.fromhex(file_id), index, hashlib.md5(chunk).digest(), hashlib.sha256(chunk).digest())
-                                  for index, chunk in enumerate(chunks)])
+            database.execute("UPDATE filestore_contents SET size_bytes = ?, md5 = ?, sha256 = ? WHERE blob_id = ?",
+                             (len(data), hashlib.md5(data).digest(), hashlib.sha256(data).digest(), bytes.fromhex(file_id)))
+            database.execute("DELETE FROM filestore_chunks WHERE blob_id = ?", (bytes.fromhex(file_id),))
+            database.executemany("INSERT INTO filestore_chunks (blob_id, chunk, md5, sha256, size_bytes) VALUES (?, ?, ?, ?, ?)",
+                                 [(bytes.fromhex(file_id), index, hashlib.md5(chunk).digest(), hashlib.sha256(chunk).digest(),
+                                   len(chunk)) for index, chunk in enumerate(chunks)])
         database.close()
         self.fcd.start()
 

@@ -1,5 +1,6 @@
-// fc block, unblock, blocks, report, reports.
+// fc block, unblock, blocks, presence, who, report, reports.
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/digest.h"
 #include "cli/cli_command.h"
@@ -29,7 +30,7 @@ struct listing {
 };
 
 static bool
-on_block(void *context, const char *user_name)
+on_user(void *context, const char *user_name)
 {
     struct listing *listing = context;
     struct cli_text text = {0};
@@ -51,7 +52,30 @@ run_blocks(struct cli *cli, struct err_detail *why)
     struct listing listing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON), .why = why};
     enum err code = cli_session_open(cli, true, why);
     if (code == ERR_OK) {
-        code = fc_people_each_block(cli->session, on_block, &listing, why);
+        code = fc_people_each_block(cli->session, on_user, &listing, why);
+    }
+    return listing.code != ERR_OK ? listing.code : code;
+}
+
+static enum err
+run_presence(struct cli *cli, struct err_detail *why)
+{
+    const char *wanted = cli->arguments[0];
+    bool is_on = strcmp(wanted, "on") == 0;
+    if (!is_on && strcmp(wanted, "off") != 0) {
+        return err_fail(why, ERR_INVALID, "it is \"on\" or \"off\", not \"%s\"", wanted);
+    }
+    enum err code = cli_session_open(cli, true, why);
+    return code == ERR_OK ? fc_people_show_presence(cli->session, is_on, why) : code;
+}
+
+static enum err
+run_who(struct cli *cli, struct err_detail *why)
+{
+    struct listing listing = {.is_json = cli_options_has(&cli->options, CLI_OPTION_JSON), .why = why};
+    enum err code = cli_session_open(cli, true, why);
+    if (code == ERR_OK) {
+        code = fc_people_each_present(cli->session, cli->arguments[0], on_user, &listing, why);
     }
     return listing.code != ERR_OK ? listing.code : code;
 }
@@ -159,6 +183,26 @@ const struct cli_command cmd_blocks = {
     .synopsis = "",
     .summary = "list whom you have blocked",
     .run = run_blocks,
+};
+
+const struct cli_command cmd_presence = {
+    .name = "presence",
+    .synopsis = "on|off",
+    .summary = "let others see, or not, that you follow a room",
+    .details = "It is off at first. Nothing of it is kept but whether it is on.\n",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_presence,
+};
+
+const struct cli_command cmd_who = {
+    .name = "who",
+    .synopsis = "ROOM",
+    .summary = "list who follows a room now",
+    .details = "Those who have said 'fc presence on' and have 'fc join' or 'fc chat' running.\n",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_who,
 };
 
 const struct cli_command cmd_report = {

@@ -8,25 +8,13 @@
 #include "base/clock.h"
 #include "client/fc_chat_entry_priv.h"
 #include "client/fc_chat_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
 
 enum {
     CLOCKS_APART_MAX_MS = 10 * 60 * 1000, // of a server and its clients
 };
-
-static char *
-lend_text(const char *text)
-{
-    // protobuf-c has no const; what is only packed is not written to.
-    return (char *)(uintptr_t)text;
-}
-
-static char **
-lend_texts(const char *const *texts)
-{
-    return (char **)(uintptr_t)texts;
-}
 
 // --- Changes of an entry --------------------------------------------------------------------------------------------
 
@@ -257,26 +245,26 @@ amend_plain(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_c
     enum err err = roles == NULL || pointers == NULL ? ERR_NO_MEMORY : ERR_OK;
     for (size_t i = 0; i < amendment->role_count && err == ERR_OK; i++) {
         fc__chat__v1__role_change__init(&roles[i]);
-        roles[i].user_name = lend_text(amendment->roles[i].user_name);
+        roles[i].user_name = fc_lend_text(amendment->roles[i].user_name);
         roles[i].role = (Fc__E2e__V1__Role)amendment->roles[i].role;
         pointers[i] = &roles[i];
     }
     request.room = place->id_text;
-    request.add = lend_texts(amendment->add);
+    request.add = fc_lend_texts(amendment->add);
     request.n_add = amendment->add_count;
-    request.remove = lend_texts(amendment->remove);
+    request.remove = fc_lend_texts(amendment->remove);
     request.n_remove = amendment->remove_count;
-    request.invite = lend_texts(amendment->invite);
+    request.invite = fc_lend_texts(amendment->invite);
     request.n_invite = amendment->invite_count;
     request.roles = pointers;
     request.n_roles = amendment->role_count;
     request.archive = amendment->archive;
     request.revive = amendment->revive;
     if (amendment->name != NULL) {
-        request.name = lend_text(amendment->name);
+        request.name = fc_lend_text(amendment->name);
     }
     if (amendment->topic != NULL) {
-        request.topic = lend_text(amendment->topic);
+        request.topic = fc_lend_text(amendment->topic);
         request.is_topic_set = true;
     }
     if (err == ERR_OK) {

@@ -4,21 +4,9 @@
 #include "base/random.h"
 #include "client/fc_chat_entry_priv.h"
 #include "client/fc_chat_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
-
-static char *
-lend_text(const char *text)
-{
-    // protobuf-c has no const; what is only packed is not written to.
-    return (char *)(uintptr_t)text;
-}
-
-static char **
-lend_texts(const char *const *texts)
-{
-    return (char **)(uintptr_t)texts;
-}
 
 static enum err
 create_with(struct fc_chat *chat, const Fc__Chat__V1__CreateRoomRequest *request, struct fc_chat_place **out,
@@ -40,13 +28,13 @@ create_plain(struct fc_chat *chat, const struct fc_chat_new_room *wanted, struct
     struct err_detail *why)
 {
     Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
-    request.name = lend_text(wanted->name == NULL ? "" : wanted->name);
+    request.name = fc_lend_text(wanted->name == NULL ? "" : wanted->name);
     request.is_plain = true;
     request.kind = wanted->is_direct   ? FC__E2E__V1__ROOM_KIND__DIRECT
                    : wanted->is_public ? FC__E2E__V1__ROOM_KIND__PUBLIC
                                        : FC__E2E__V1__ROOM_KIND__PRIVATE;
-    request.topic = lend_text(wanted->topic == NULL ? "" : wanted->topic);
-    request.members = lend_texts(wanted->members);
+    request.topic = fc_lend_text(wanted->topic == NULL ? "" : wanted->topic);
+    request.members = fc_lend_texts(wanted->members);
     request.n_members = wanted->member_count;
     return create_with(chat, &request, out, why);
 }
@@ -103,7 +91,7 @@ create_encrypted(struct fc_chat *chat, const struct fc_chat_new_room *wanted, st
     }
     if (err == ERR_OK) {
         Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
-        request.name = lend_text(wanted->name == NULL ? "" : wanted->name);
+        request.name = fc_lend_text(wanted->name == NULL ? "" : wanted->name);
         request.entry = &entry.wire;
         err = create_with(chat, &request, out, why);
     }

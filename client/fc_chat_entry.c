@@ -5,19 +5,13 @@
 #include "base/digest.h"
 #include "base/random.h"
 #include "client/fc_chat_entry_priv.h"
+#include "client/fc_lend_priv.h"
 
 enum {
     // An entry of a room of 10,000 members with three devices each.
     ENTRY_ARENA_BYTES = 64 * 1024 * 1024,
     CAPACITY_FIRST = 16,
 };
-
-static ProtobufCBinaryData
-lend(const void *data, size_t size)
-{
-    // protobuf-c has no const; what is only packed is not written to.
-    return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)(uintptr_t)data};
-}
 
 // grow makes room for one more pointer; the arena keeps the old array until the entry is freed.
 static enum err
@@ -76,8 +70,8 @@ fc_chat_entry_init(struct fc_chat_entry *entry, const struct e2e_room *room, con
     arena_init(&entry->arena, ENTRY_ARENA_BYTES);
     fc__e2e__v1__room_entry__init(&entry->entry);
     entry->entry.suite = E2E_SUITE;
-    entry->entry.user_id = lend(author_id, E2E_ID_BYTES);
-    entry->entry.device_id = lend(device_id, E2E_ID_BYTES);
+    entry->entry.user_id = fc_lend(author_id, E2E_ID_BYTES);
+    entry->entry.device_id = fc_lend(device_id, E2E_ID_BYTES);
     entry->entry.created_at_ms = clock_unix_ms();
     entry->entry.seq = state == NULL ? 1 : state->seq + 1;
     enum err err = fc_chat_entry_bytes(entry, room_id, E2E_ID_BYTES, &entry->entry.room_id);
@@ -271,10 +265,10 @@ fc_chat_entry_sign(struct fc_chat_entry *entry, const uint8_t sign_key[CRYPTO_KE
         err = e2e_sign(link->sign_private, E2E_CONTEXT_JOIN, body, bytes_view_of(NULL, 0), entry->link_signature);
     }
     fc__e2e__v1__signed__init(&entry->wire);
-    entry->wire.body = lend(entry->body.data, entry->body.size);
-    entry->wire.signature = lend(entry->signature, sizeof(entry->signature));
+    entry->wire.body = fc_lend(entry->body.data, entry->body.size);
+    entry->wire.signature = fc_lend(entry->signature, sizeof(entry->signature));
     if (link != NULL) {
-        entry->wire.link_signature = lend(entry->link_signature, sizeof(entry->link_signature));
+        entry->wire.link_signature = fc_lend(entry->link_signature, sizeof(entry->link_signature));
     }
     return err;
 }

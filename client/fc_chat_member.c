@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "client/fc_chat_entry_priv.h"
 #include "client/fc_chat_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
 
@@ -21,13 +22,6 @@ enum {
     LINK_SECRET_BYTES = E2E_SECRET_BYTES,
     LINK_INFO_BYTES = E2E_ID_BYTES + CRYPTO_KEY_BYTES, // room_id ‖ the maker's identity key
 };
-
-static ProtobufCBinaryData
-lend(const void *data, size_t size)
-{
-    // protobuf-c has no const; what is only packed is not written to.
-    return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)(uintptr_t)data};
-}
 
 // --- Joining and leaving --------------------------------------------------------------------------------------------
 
@@ -268,9 +262,9 @@ static void
 fill_link(const struct new_link *made, Fc__E2e__V1__InviteLink *out)
 {
     fc__e2e__v1__invite_link__init(out);
-    out->link_id = lend(made->link->keys.id, E2E_ID_BYTES);
-    out->sign_key = lend(made->link->keys.sign_public, CRYPTO_KEY_BYTES);
-    out->box_key = lend(made->link->keys.box_public, CRYPTO_KEY_BYTES);
+    out->link_id = fc_lend(made->link->keys.id, E2E_ID_BYTES);
+    out->sign_key = fc_lend(made->link->keys.sign_public, CRYPTO_KEY_BYTES);
+    out->box_key = fc_lend(made->link->keys.box_public, CRYPTO_KEY_BYTES);
     out->role = made->wanted->role == FC_ROLE_ADMIN ? FC__E2E__V1__ROLE__ADMIN : FC__E2E__V1__ROLE__MEMBER;
     out->expires_at_ms = made->wanted->expires_unix_ms;
     out->max_uses = made->wanted->max_uses;
@@ -291,7 +285,7 @@ write_link(struct fc_chat *chat, struct fc_chat_entry *entry, const struct fc_ch
     }
     fill_link(made, link);
     change->add_link = link;
-    entry->link_info = lend(made->info.data, made->info.size);
+    entry->link_info = fc_lend(made->info.data, made->info.size);
     return ERR_OK;
 }
 
@@ -324,7 +318,7 @@ create_plain_link(struct fc_chat *chat, struct fc_chat_place *place, const struc
     fill_link(made, &link);
     request.room = place->id_text;
     request.add_link = &link;
-    request.link_info = lend(made->info.data, made->info.size);
+    request.link_info = fc_lend(made->info.data, made->info.size);
     fc_chat_start_call(chat, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_amend(&call, &request, NULL), why);
     rpc_unary_deinit(&call);
@@ -401,7 +395,7 @@ look_up(struct fc_chat *chat, const struct link *link, struct promised *out, cha
     struct rpc_unary call;
     const Fc__Chat__V1__GetLinkResponse *response = NULL;
     Fc__Chat__V1__GetLinkRequest request = FC__CHAT__V1__GET_LINK_REQUEST__INIT;
-    request.link_id = lend(link->keys.id, E2E_ID_BYTES);
+    request.link_id = fc_lend(link->keys.id, E2E_ID_BYTES);
     fc_chat_start_call(chat, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_link(&call, &request, &response), why);
     if (err == ERR_OK) {
@@ -424,8 +418,8 @@ join_plain(struct fc_chat *chat, const struct link *link, struct fc_chat_place *
     if (err != ERR_OK) {
         return err;
     }
-    request.link_id = lend(link->keys.id, E2E_ID_BYTES);
-    request.link_signature = lend(signature, sizeof(signature));
+    request.link_id = fc_lend(link->keys.id, E2E_ID_BYTES);
+    request.link_signature = fc_lend(signature, sizeof(signature));
     return join_with(chat, &request, out, why);
 }
 
@@ -496,7 +490,7 @@ join_once(struct fc_chat *chat, struct fc_chat_place **place, const struct link 
     }
     if (err == ERR_OK) {
         Fc__Chat__V1__JoinRequest request = FC__CHAT__V1__JOIN_REQUEST__INIT;
-        request.link_id = lend(link->keys.id, E2E_ID_BYTES);
+        request.link_id = fc_lend(link->keys.id, E2E_ID_BYTES);
         request.entry = &entry.wire;
         err = join_with(chat, &request, place, why);
     }

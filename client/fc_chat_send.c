@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "client/fc_chat_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
 
@@ -69,40 +70,33 @@ find_mentions(struct written *written)
     written->content.mentions = written->mentions;
 }
 
-static ProtobufCBinaryData
-lend(const void *data, size_t size)
-{
-    // protobuf-c has no const; what is only packed is not written to.
-    return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)(uintptr_t)data};
-}
-
 static void
 write_file(struct written *written, const struct fc_chat_draft *draft)
 {
     const struct fc_chat_file *file = draft->file;
     fc__chat__v1__file_announcement__init(&written->file);
-    written->file.file_id = lend(draft->file_id, E2E_ID_BYTES);
+    written->file.file_id = fc_lend(draft->file_id, E2E_ID_BYTES);
     written->content.file = &written->file;
     if (file == NULL) {
         return;
     }
     if (file->mime_type != NULL) {
-        written->file.mime_type = (char *)(uintptr_t)file->mime_type;
+        written->file.mime_type = fc_lend_text(file->mime_type);
         written->file.width_px = file->width_px;
         written->file.height_px = file->height_px;
     }
     if (file->name == NULL) {
         return;
     }
-    written->file.name = (char *)(uintptr_t)file->name;
+    written->file.name = fc_lend_text(file->name);
     written->file.size_bytes = file->sealed_size_bytes;
-    written->file.md5 = lend(file->sealed_md5, sizeof(file->sealed_md5));
+    written->file.md5 = fc_lend(file->sealed_md5, sizeof(file->sealed_md5));
     fc__e2e__v1__file_key__init(&written->key);
-    written->key.secret = lend(file->secret, sizeof(file->secret));
-    written->key.salt = lend(file->salt, sizeof(file->salt));
-    written->key.commitment = lend(file->commitment, sizeof(file->commitment));
-    written->key.seal_id = lend(file->seal_id, sizeof(file->seal_id));
-    written->key.sealed_sha256 = lend(file->sealed_sha256, sizeof(file->sealed_sha256));
+    written->key.secret = fc_lend(file->secret, sizeof(file->secret));
+    written->key.salt = fc_lend(file->salt, sizeof(file->salt));
+    written->key.commitment = fc_lend(file->commitment, sizeof(file->commitment));
+    written->key.seal_id = fc_lend(file->seal_id, sizeof(file->seal_id));
+    written->key.sealed_sha256 = fc_lend(file->sealed_sha256, sizeof(file->sealed_sha256));
     written->key.segment_plain_bytes = file->segment_plain_bytes;
     written->key.plain_size_bytes = file->plain_size_bytes;
     written->file.key = &written->key;
@@ -135,7 +129,7 @@ write_content(const struct fc_chat_draft *draft, struct written *out, struct err
     out->content.target_seq = draft->target_seq;
     out->content.reply_to_seq = draft->reply_to_seq;
     if (draft->topic != NULL) {
-        out->content.topic = (char *)(uintptr_t)draft->topic;
+        out->content.topic = fc_lend_text(draft->topic);
     }
     if (draft->type == FC_MESSAGE_TEXT || draft->type == FC_MESSAGE_EMOTE) {
         find_mentions(out);
@@ -192,16 +186,16 @@ fill_header(const struct fc_chat *chat, struct fc_chat_place *place, const struc
     uint64_t seen_seq = place->row.synced_seq;
     fc__e2e__v1__header__init(header);
     header->suite = E2E_SUITE;
-    header->room_id = lend(place->row.room_id, E2E_ID_BYTES);
+    header->room_id = fc_lend(place->row.room_id, E2E_ID_BYTES);
     header->epoch = state->epoch;
-    header->user_id = lend(fc_chat_own_id(chat), E2E_ID_BYTES);
-    header->device_id = lend(device->id, E2E_ID_BYTES);
-    header->message_id = lend(message_id, E2E_ID_BYTES);
+    header->user_id = fc_lend(fc_chat_own_id(chat), E2E_ID_BYTES);
+    header->device_id = fc_lend(device->id, E2E_ID_BYTES);
+    header->message_id = fc_lend(message_id, E2E_ID_BYTES);
     header->created_at_ms = clock_unix_ms();
     header->log_head = state->head_hash;
     header->seen_seq = seen_seq;
     if (seen_seq > 0) {
-        header->seen_chain = lend(place->chains[seen_seq % FC_CHAT_CHAINS_KEPT], E2E_HASH_BYTES);
+        header->seen_chain = fc_lend(place->chains[seen_seq % FC_CHAT_CHAINS_KEPT], E2E_HASH_BYTES);
     }
 }
 
@@ -235,8 +229,8 @@ seal_request(struct fc_chat *chat, struct fc_chat_place *place, const uint8_t me
     }
     if (err == ERR_OK) {
         request.room = place->id_text;
-        request.sealed = lend(sealed.data, sealed.size);
-        request.sealed_file_id = lend(file_id.data, file_id.size);
+        request.sealed = fc_lend(sealed.data, sealed.size);
+        request.sealed_file_id = fc_lend(file_id.data, file_id.size);
         err = pack_request(&request, out);
     }
     bytes_free(&sealed);

@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/text.h"
 #include "client/fc_identity_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/auth/v1/keys.stub.h"
 
@@ -19,12 +20,6 @@ enum {
 };
 
 #define SECRETS_LABEL "fc/1 device"
-
-static ProtobufCBinaryData
-lend(const uint8_t *data, size_t size)
-{
-    return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)(uintptr_t)data};
-}
 
 // --- Codes --------------------------------------------------------------------------------------------------------
 
@@ -111,7 +106,7 @@ put_secrets(struct fc_identity *identity, const struct e2e_device *device, bool 
     Fc__Auth__V1__DeviceSecrets secrets = FC__AUTH__V1__DEVICE_SECRETS__INIT;
     Fc__Auth__V1__PutDeviceSecretsRequest request = FC__AUTH__V1__PUT_DEVICE_SECRETS_REQUEST__INIT;
     if (with_identity) {
-        secrets.identity_key = lend(identity->keys.identity_private, CRYPTO_KEY_BYTES);
+        secrets.identity_key = fc_lend(identity->keys.identity_private, CRYPTO_KEY_BYTES);
     }
     if (fc__auth__v1__device_secrets__get_packed_size(&secrets) > sizeof(plain)) {
         return ERR_INTERNAL;
@@ -121,9 +116,9 @@ put_secrets(struct fc_identity *identity, const struct e2e_device *device, bool 
         bytes_view_of(NULL, 0), bytes_view_of(plain, size), enc, &ciphertext);
     digest_wipe(plain, sizeof(plain));
     if (err == ERR_OK) {
-        request.device_id = lend(device->id, sizeof(device->id));
-        request.enc = lend(enc, sizeof(enc));
-        request.ciphertext = lend(ciphertext.data, ciphertext.size);
+        request.device_id = fc_lend(device->id, sizeof(device->id));
+        request.enc = fc_lend(enc, sizeof(enc));
+        request.ciphertext = fc_lend(ciphertext.data, ciphertext.size);
         fc_auth_v1_keys_init(&call, fc_session_channel(identity->session));
         call.is_idempotent = true;
         err = fc_session_explain(&call, fc_auth_v1_keys_put_device_secrets(&call, &request, NULL), why);
@@ -247,7 +242,7 @@ fc_device_offer_poll(struct fc_identity *identity, enum fc_device_offer_state *o
     if (err != ERR_OK) {
         return err;
     }
-    request.device_id = lend(identity->keys.device.id, sizeof(identity->keys.device.id));
+    request.device_id = fc_lend(identity->keys.device.id, sizeof(identity->keys.device.id));
     fc_auth_v1_keys_init(&call, fc_session_channel(identity->session));
     call.is_idempotent = true;
     err = fc_session_explain(&call, fc_auth_v1_keys_get_device_secrets(&call, &request, &response), why);
@@ -441,7 +436,7 @@ fc_device_remove(struct fc_identity *identity, const char *id_or_name, char name
         if (err == ERR_OK) {
             memcpy(name_out, device.name, FC_DEVICE_NAME_BYTES);
             change.kind_case = FC__E2E__V1__USER_CHANGE__KIND_REVOKE_DEVICE;
-            change.revoke_device = lend(device.id, sizeof(device.id));
+            change.revoke_device = fc_lend(device.id, sizeof(device.id));
             err = fc_identity_append(identity, changes, 1, identity->keys.identity_private, why);
         }
     }

@@ -7,18 +7,13 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "client/fc_identity_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/auth/v1/keys.stub.h"
 
 enum {
     ATTEMPTS = 5, // when other devices change the chain at the same time
 };
-
-static ProtobufCBinaryData
-lend(const uint8_t *data, size_t size)
-{
-    return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)(uintptr_t)data};
-}
 
 void
 fc_identity_machine_name(char out[FC_DEVICE_NAME_BYTES])
@@ -33,9 +28,9 @@ void
 fc_identity_add_fill(struct fc_identity_add *add, const struct e2e_keys *keys, const char *name, bool is_recovery)
 {
     add->device = (Fc__E2e__V1__Device)FC__E2E__V1__DEVICE__INIT;
-    add->device.device_id = lend(keys->id, sizeof(keys->id));
-    add->device.sign_key = lend(keys->sign_public, sizeof(keys->sign_public));
-    add->device.box_key = lend(keys->box_public, sizeof(keys->box_public));
+    add->device.device_id = fc_lend(keys->id, sizeof(keys->id));
+    add->device.sign_key = fc_lend(keys->sign_public, sizeof(keys->sign_public));
+    add->device.box_key = fc_lend(keys->box_public, sizeof(keys->box_public));
     add->device.name = (char *)(uintptr_t)name;
     add->device.is_recovery = is_recovery;
     add->change = (Fc__E2e__V1__UserChange)FC__E2E__V1__USER_CHANGE__INIT;
@@ -50,8 +45,8 @@ send(struct fc_identity *identity, struct bytes_view body, const uint8_t signatu
     Fc__E2e__V1__Signed entry = FC__E2E__V1__SIGNED__INIT;
     Fc__Auth__V1__AppendUserEntryRequest request = FC__AUTH__V1__APPEND_USER_ENTRY_REQUEST__INIT;
     struct rpc_unary call;
-    entry.body = lend(body.data, body.size);
-    entry.signature = lend(signature, CRYPTO_SIGNATURE_BYTES);
+    entry.body = fc_lend(body.data, body.size);
+    entry.signature = fc_lend(signature, CRYPTO_SIGNATURE_BYTES);
     request.entry = &entry;
     fc_auth_v1_keys_init(&call, fc_session_channel(identity->session));
     call.is_idempotent = true; // the newest entry again is fine
@@ -68,9 +63,9 @@ fc_identity_append(struct fc_identity *identity, Fc__E2e__V1__UserChange **chang
     uint8_t signature[CRYPTO_SIGNATURE_BYTES];
     Fc__E2e__V1__UserEntry entry = FC__E2E__V1__USER_ENTRY__INIT;
     entry.suite = E2E_SUITE;
-    entry.user_id = lend(identity->user_id, sizeof(identity->user_id));
+    entry.user_id = fc_lend(identity->user_id, sizeof(identity->user_id));
     entry.seq = own->seq + 1;
-    entry.prev_hash = lend(own->head_hash, own->seq > 0 ? sizeof(own->head_hash) : 0);
+    entry.prev_hash = fc_lend(own->head_hash, own->seq > 0 ? sizeof(own->head_hash) : 0);
     entry.created_at_ms = clock_unix_ms();
     entry.changes = changes;
     entry.n_changes = count;

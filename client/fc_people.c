@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "client/fc_lend_priv.h"
 #include "client/fc_room_priv.h"
 #include "e2e/e2e_message.h"
 
@@ -11,13 +12,6 @@
 enum {
     CALL_TIMEOUT_MS = 10 * 1000, // as in fc_room.c
 };
-
-// lend_text lends to protobuf-c, whose structs have no const: what is only packed is not written to.
-static char *
-lend_text(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
 
 static void
 start_call(struct fc_session *session, struct rpc_unary *call, bool is_idempotent)
@@ -32,7 +26,7 @@ fc_people_block(struct fc_session *session, const char *user_name, bool is_unblo
 {
     struct rpc_unary call;
     Fc__Chat__V1__BlockRequest request = FC__CHAT__V1__BLOCK_REQUEST__INIT;
-    request.user_name = lend_text(user_name);
+    request.user_name = fc_lend_text(user_name);
     request.is_unblock = is_unblock;
     start_call(session, &call, true);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_block(&call, &request, NULL), why);
@@ -77,7 +71,7 @@ fc_people_each_present(struct fc_session *session, const char *room, bool (*fn)(
     struct rpc_unary call;
     const Fc__Chat__V1__GetPresenceResponse *response = NULL;
     Fc__Chat__V1__GetPresenceRequest request = FC__CHAT__V1__GET_PRESENCE_REQUEST__INIT;
-    request.room = lend_text(room);
+    request.room = fc_lend_text(room);
     start_call(session, &call, true);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_presence(&call, &request, &response), why);
     for (size_t i = 0; err == ERR_OK && i < response->n_present_user_names; i++) {
@@ -97,9 +91,9 @@ fc_people_report(struct fc_session *session, const struct fc_report *report, str
     if (strlen(report->reason) > FC_PEOPLE_REASON_MAX_BYTES || !text_is_utf8(bytes_view_of_text(report->reason))) {
         return err_fail(why, ERR_INVALID, "a reason is text of at most %d bytes", FC_PEOPLE_REASON_MAX_BYTES);
     }
-    request.room = lend_text(report->room);
+    request.room = fc_lend_text(report->room);
     request.seq = report->seq;
-    request.reason = lend_text(report->reason);
+    request.reason = fc_lend_text(report->reason);
     if (report->message_key != NULL) {
         request.message_key = (ProtobufCBinaryData){
             .len = FC_PEOPLE_MESSAGE_KEY_BYTES,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "client/fc_lend_priv.h"
 #include "client/fc_room_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
@@ -14,13 +15,6 @@ enum {
     CALL_TIMEOUT_MS = 10 * 1000,
     AFTER_NAME_BYTES = 80, // of ListRoomsRequest.after_name, with its NUL
 };
-
-// lend_text lends to protobuf-c, whose structs have no const: what is only packed is not written to.
-static char *
-lend_text(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
 
 static void
 start_call(struct fc_session *session, struct rpc_unary *call)
@@ -109,7 +103,7 @@ fc_room_create(struct fc_session *session, const char *name, bool is_plain, stru
     struct rpc_unary call;
     const Fc__Chat__V1__CreateRoomResponse *response = NULL;
     Fc__Chat__V1__CreateRoomRequest request = FC__CHAT__V1__CREATE_ROOM_REQUEST__INIT;
-    request.name = lend_text(name);
+    request.name = fc_lend_text(name);
     request.is_plain = is_plain;
     start_call(session, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_create_room(&call, &request, &response), why);
@@ -178,7 +172,7 @@ fc_room_get(struct fc_session *session, const char *room, struct fc_room *out, s
     struct rpc_unary call;
     const Fc__Chat__V1__GetRoomResponse *response = NULL;
     Fc__Chat__V1__GetRoomRequest request = FC__CHAT__V1__GET_ROOM_REQUEST__INIT;
-    request.room = lend_text(room);
+    request.room = fc_lend_text(room);
     start_call(session, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_room(&call, &request, &response), why);
     if (err == ERR_OK) {
@@ -194,7 +188,7 @@ fc_room_join(struct fc_session *session, const char *room, struct fc_room *out, 
     struct rpc_unary call;
     const Fc__Chat__V1__JoinResponse *response = NULL;
     Fc__Chat__V1__JoinRequest request = FC__CHAT__V1__JOIN_REQUEST__INIT;
-    request.room = lend_text(room);
+    request.room = fc_lend_text(room);
     start_call(session, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_join(&call, &request, &response), why);
     if (err == ERR_OK) {
@@ -209,7 +203,7 @@ fc_room_leave(struct fc_session *session, const char *room, struct err_detail *w
 {
     struct rpc_unary call;
     Fc__Chat__V1__LeaveRequest request = FC__CHAT__V1__LEAVE_REQUEST__INIT;
-    request.room = lend_text(room);
+    request.room = fc_lend_text(room);
     start_call(session, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_leave(&call, &request, NULL), why);
     rpc_unary_deinit(&call);
@@ -259,7 +253,7 @@ fc_room_send(struct fc_session *session, const char *room, struct bytes_view tex
     if (err != ERR_OK) {
         goto out;
     }
-    request.room = lend_text(room);
+    request.room = fc_lend_text(room);
     request.text = (char *)terminated.data;
     if (file_id != NULL) {
         file.file_id = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)(uintptr_t)file_id};
@@ -321,7 +315,7 @@ walk_newest(struct fc_session *session, struct history_walk *walk, struct err_de
     struct rpc_unary call;
     const Fc__Chat__V1__HistoryResponse *response = NULL;
     Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
-    request.room = lend_text(walk->room);
+    request.room = fc_lend_text(walk->room);
     request.limit = page_limit(walk->remaining);
     request.newest = true;
     start_call(session, &call);
@@ -345,7 +339,7 @@ walk_forward(struct fc_session *session, struct history_walk *walk, struct err_d
     struct rpc_unary call;
     const Fc__Chat__V1__HistoryResponse *response = NULL;
     Fc__Chat__V1__HistoryRequest request = FC__CHAT__V1__HISTORY_REQUEST__INIT;
-    request.room = lend_text(walk->room);
+    request.room = fc_lend_text(walk->room);
     request.limit = page_limit(walk->remaining);
     request.after_seq = walk->last_seq;
     start_call(session, &call);

@@ -16,6 +16,12 @@ CALLERS = 16
 DEADLINE_S = 1.0
 
 
+def thread_states(pid):
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as stat:
+            yield stat.read().rpartition(")")[2].split()[0]
+
+
 class Stopped(FcTestCase):
     def setUp(self):
         self.channel = self.open_channel()
@@ -31,8 +37,13 @@ class Stopped(FcTestCase):
         return channel
 
     def stop(self):
-        os.kill(self.fcd.process.pid, signal.SIGSTOP)
-        self.addCleanup(os.kill, self.fcd.process.pid, signal.SIGCONT)
+        pid = self.fcd.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+        # The signal is sent, and yet a thread on another processor may run on for a while.
+        give_up_at = time.monotonic() + limit(10)
+        while not all(state == "T" for state in thread_states(pid)):
+            self.assertLess(time.monotonic(), give_up_at, "the server does not stop")
 
     def send(self, number, request_id, timeout):
         return self.chat.Send(room=self.name, text=f"message {number}", request_id=request_id, timeout=timeout)

@@ -1,5 +1,6 @@
-// Sending a file. The caller's thread reads it in order and keeps the MD5 of the whole, unless that is known before;
-// the pool hashes the chunks; the connections carry them.
+// Sending a file. The caller's thread reads it in order and computes the MD5 of the whole and of each chunk; when the
+// former is known and chunks were left out, since the server has them, the pool hashes the others. The connections
+// carry them.
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ enum {
 
 #define FILE_MAX_BYTES (UINT64_C(1) << 50)
 
-// The server reads the whole file through before it answers a Commit: assume a slow disk.
+// The server may have to read the whole file through before it answers a Commit: assume a slow disk.
 #define COMMIT_BYTES_PER_MS UINT64_C(50000)
 
 struct upload {
@@ -38,9 +39,9 @@ struct upload {
     const char *name;
     struct fc_source source;
     struct fc_note note;
-    uint64_t size_bytes; // of a stream: what was read
-    struct digest *whole;
-    bool has_digests; // the next two are known before anything is sent
+    uint64_t size_bytes;    // of a stream: what was read
+    struct md5_chain whole; // of what was read, in order
+    bool has_digests;       // the next two are known before anything is sent
     uint8_t md5[DIGEST_MD5_BYTES];
     uint8_t sha256[DIGEST_SHA256_BYTES];
 
@@ -243,10 +244,12 @@ upload_prepare(struct fc_transfer *transfer, struct fc_slot *slot, bool *is_need
     } else {
         err = read_file(upload, slot, why);
     }
-    if (err != ERR_OK || upload->has_digests) {
+    if (err != ERR_OK || upload->whole.size_bytes != slot->index * transfer->chunk_bytes) {
         return err;
     }
-    return digest_update(upload->whole, bytes_view_of(slot->data, slot->size));
+    slot->has_md5 = true;
+    slot->has_hints = md5_chain_takes_hints(slot->size);
+    return md5_chain_add(&upload->whole, bytes_view_of(slot->data, slot->size), slot->md5, slot->hints);
 }
 
 // on_chunk_answered runs on a thread of the connection.
@@ -291,6 +294,10 @@ send_chunk(struct work *work)
     request.index = slot->index;
     request.md5.data = slot->md5;
     request.md5.len = sizeof(slot->md5);
+    if (slot->has_hints) {
+        request.md5_hints.data = slot->hints;
+        request.md5_hints.len = sizeof(slot->hints);
+    }
     request.data.data = slot->data;
     request.data.len = slot->size;
     fc_filestore_v1_file_store_init(&slot->call, fc_slot_channel(slot));
@@ -484,15 +491,13 @@ send_all(struct upload *upload, struct err_detail *why)
         return ERR_OK;
     }
     upload->transfer.is_endless = upload->source.is_stream;
-    enum err err = digest_new(DIGEST_MD5, &upload->whole);
-    if (err == ERR_OK) {
-        err = fc_transfer_open(&upload->transfer, size_bytes, upload->chunk_bytes, true, why);
-    }
+    md5_chain_begin(&upload->whole);
+    enum err err = fc_transfer_open(&upload->transfer, size_bytes, upload->chunk_bytes, true, why);
     if (err == ERR_OK) {
         err = fc_transfer_run(&upload->transfer, why);
     }
     if (err == ERR_OK && !upload->has_digests) {
-        err = digest_final(upload->whole, upload->md5);
+        md5_chain_final(&upload->whole, upload->md5);
     }
     return err;
 }
@@ -552,7 +557,6 @@ fc_file_send(struct fc_session *session, const struct fc_upload *what, const str
     }
     fc_note_end(&upload.note, is_kept);
     bytes_free(&upload.arrived);
-    digest_free(&upload.whole);
     fc_source_close(&upload.source);
     return err;
 }

@@ -25,7 +25,7 @@ enum {
     // them to keep the server busy meanwhile, and both sides hold them in memory.
     FC_TRANSFER_IN_FLIGHT_BYTES = 16 * 1024 * 1024,
     // As many as it may become while more of them make it faster.
-    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 64 * 1024 * 1024,
+    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 24 * 1024 * 1024,
     FC_TRANSFER_IN_FLIGHT_LEAST = 4, // chunks, however large
     FC_TRANSFER_IN_FLIGHT_MAX = 64,
     FC_TRANSFER_CONNECTIONS_DEFAULT = 2,
@@ -56,6 +56,7 @@ struct fc_slot {
     uint8_t hints[MD5_HINTS_BYTES]; // of an upload, for the server
     bool has_md5;
     bool has_hints;
+    bool is_there; // the server has it: it only counts for the digest of the whole
     bool has_response; // a download's: `call` holds the segment
     bool is_kept;      // the state is FC_SLOT_KEPT
     unsigned tries;

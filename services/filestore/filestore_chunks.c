@@ -332,7 +332,7 @@ download_run(struct work *work)
     struct download_op *op = (struct download_op *)work;
     struct filestore_service *filestore = op->filestore;
     Fc__Filestore__V1__DownloadResponse response = FC__FILESTORE__V1__DOWNLOAD_RESPONSE__INIT;
-    uint8_t md5[DIGEST_MD5_BYTES];
+    uint8_t sha256[DIGEST_SHA256_BYTES];
     uint8_t *data = NULL;
     enum err err = rpc_call_is_cancelled(op->call) ? ERR_CANCELLED : ERR_OK;
 
@@ -346,11 +346,11 @@ download_run(struct work *work)
     if (err == ERR_OK) {
         err = filestore_read_content(filestore, op->file.blob_id, op->file.size_bytes,
             op->request->index * op->file.chunk_bytes, data, op->size);
-        if (err == ERR_OK) {
-            err = digest_of(DIGEST_MD5, bytes_view_of(data, op->size), md5);
-        }
-        if (err == ERR_OK && memcmp(md5, op->chunk.md5, sizeof(md5)) != 0) {
-            err = ERR_CORRUPT;
+        if (err == ERR_OK && !op->request->is_checked_by_caller) {
+            err = digest_of(DIGEST_SHA256, bytes_view_of(data, op->size), sha256);
+            if (err == ERR_OK && memcmp(sha256, op->chunk.sha256, sizeof(sha256)) != 0) {
+                err = ERR_CORRUPT;
+            }
         }
         if (err == ERR_CORRUPT || err == ERR_NOT_FOUND || err == ERR_OUT_OF_RANGE || err == ERR_IO) {
             err = download_damaged(op, err);

@@ -1,5 +1,6 @@
 // fc: the command. Finds what is meant in the table, runs it, and says how it ended.
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -269,6 +270,19 @@ hold_standard_fds(void)
     }
 }
 
+// keep_large_memory lets memory of a chunk's size be used again: taken from the system for each chunk, it would have to
+// be cleared by it each time, which costs a download a third of its time.
+static void
+keep_large_memory(void)
+{
+    enum {
+        REUSED_UP_TO_BYTES = 16 * 1024 * 1024,
+        KEPT_BYTES = 32 * 1024 * 1024,
+    };
+    (void)mallopt(M_MMAP_THRESHOLD, REUSED_UP_TO_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -276,6 +290,7 @@ main(int argc, char **argv)
     struct err_detail why = {0};
     hold_standard_fds();
     (void)signal(SIGPIPE, SIG_IGN);
+    keep_large_memory();
     char **words = calloc((size_t)argc + 1, sizeof *words);
     enum err code = words != NULL ? run(&cli, argc, argv, words, &why) : ERR_NO_MEMORY;
     int status = tell(&cli, code, &why);

@@ -151,7 +151,7 @@ on_warning(void *context, const char *warning)
 enum err
 cli_chat_open(struct cli *cli, struct err_detail *why)
 {
-    enum err code = cli_session_open(cli, true, why);
+    enum err code = cli->session == NULL ? cli_session_open(cli, true, why) : ERR_OK;
     if (code == ERR_OK && cli->credential.user_name[0] == '\0') {
         // A token from the environment does not say whose it is.
         struct fc_account account;

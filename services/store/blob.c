@@ -26,8 +26,8 @@
 
 enum {
     WRITERS = 2,
-    // Bounds how long the first piece of a batch waits for the last.
-    BATCH_PIECES_MAX = 32,
+    // Bounds how long the first piece of a batch waits for the last, and other syncs of the disk for this one.
+    BATCH_PIECES_MAX = 8,
     // What an upload leaves for the database and everybody else.
     RESERVE_BYTES = 16 * 1024 * 1024,
     DIGEST_STEP_BYTES = 256 * 1024, // stays in the processor's cache from one digest to the other
@@ -190,6 +190,7 @@ static void *
 run_writer(void *context)
 {
     struct blob_store *store = context;
+    thread_give_way();
     // Without it everything goes through the system's cache.
     uint8_t *step = aligned_alloc(DIRECT_ALIGNMENT_BYTES, DIRECT_STEP_BYTES);
     pthread_mutex_lock(&store->mutex);

@@ -45,7 +45,7 @@ struct fc_source_progress {
     uint64_t bytes;    // of them
     uint64_t bytes_per_s;
     uint64_t in_flight_segments;
-    uint64_t retries;         // segments that were asked of it and given back
+    uint64_t retries; // segments that were asked of it and given back
     uint64_t corrupt_segments;
 };
 

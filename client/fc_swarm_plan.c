@@ -414,6 +414,13 @@ fc_swarm_plan_heard(struct fc_swarm_plan *plan, unsigned source, uint64_t receiv
     s->rate_weight += (1 - s->rate_weight) * share;
 }
 
+bool
+fc_swarm_plan_is_heard(const struct fc_swarm_plan *plan, unsigned source, uint64_t since_us)
+{
+    return plan->sources[source].partial_bytes + plan->sources[source].bytes != 0 &&
+           plan->sources[source].last_byte_us >= since_us;
+}
+
 // grow_window doubles it with each windowful, until it holds more than its source can bring.
 static void
 grow_window(const struct fc_swarm_plan *plan, struct fc_swarm_source *source, uint32_t size)
@@ -672,6 +679,17 @@ fc_swarm_plan_progress(const struct fc_swarm_plan *plan, unsigned source, struct
     out->in_flight_segments = s->owed_requests;
     out->retries = s->retries;
     out->corrupt_segments = s->corrupt;
+}
+
+bool
+fc_swarm_plan_is_obtainable(const struct fc_swarm_plan *plan, uint64_t segment)
+{
+    for (unsigned i = 0; i < plan->source_count; i++) {
+        if (plan->sources[i].state != FC_SOURCE_BANNED && fc_swarm_has(plan, &plan->sources[i], segment)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool

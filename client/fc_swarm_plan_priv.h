@@ -72,6 +72,9 @@ void fc_swarm_plan_picked(struct fc_swarm_plan *plan, unsigned source);
 // fc_swarm_plan_picks_wanted is how many more the tracker should choose now.
 unsigned fc_swarm_plan_picks_wanted(const struct fc_swarm_plan *plan);
 
+// fc_swarm_plan_is_heard: something has come from it since.
+bool fc_swarm_plan_is_heard(const struct fc_swarm_plan *plan, unsigned source, uint64_t since_us);
+
 // ---- Requests ----
 
 enum fc_swarm_act {
@@ -131,6 +134,8 @@ void fc_swarm_plan_totals(const struct fc_swarm_plan *plan, struct fc_swarm_plan
 unsigned fc_swarm_plan_source_count(const struct fc_swarm_plan *plan);
 // fc_swarm_plan_progress fills in all but the name.
 void fc_swarm_plan_progress(const struct fc_swarm_plan *plan, unsigned source, struct fc_source_progress *out);
+// fc_swarm_plan_is_obtainable: some source that is not banned is said to have it, up or not.
+bool fc_swarm_plan_is_obtainable(const struct fc_swarm_plan *plan, uint64_t segment);
 bool fc_swarm_plan_is_there(const struct fc_swarm_plan *plan, uint64_t segment);
 
 // fc_swarm_plan_check tells whether each segment is free, asked for, or there, and exactly one of them. For tests.

@@ -19,13 +19,13 @@ is_encrypted(const char *url)
     return has_prefix(url, "tls+tcp://") || has_prefix(url, "https://");
 }
 
-// Whether only this machine can reach a URL. A name other than localhost may mean any address.
-static bool
-is_local(const char *url)
+bool
+daemon_listen_is_local(const char *url)
 {
     char host[RPC_URL_MAX_BYTES];
     struct in_addr address;
     const char *begin = strstr(url, "://");
+    // A name other than localhost may mean any address.
     if (begin == NULL || has_prefix(url, "ipc://")) {
         return true;
     }
@@ -48,7 +48,7 @@ check_url(const char *option, const char *url, bool is_right, const char *expect
     if (!is_right) {
         return err_fail(why, ERR_INVALID, "%s takes %s, not \"%s\"", option, expected, url);
     }
-    if (!is_local(url) && !is_encrypted(url) && !allows_plaintext) {
+    if (!daemon_listen_is_local(url) && !is_encrypted(url) && !allows_plaintext) {
         bool is_web = has_prefix(url, "http://");
         return err_fail(why, ERR_INVALID,
             "%s could be reached from other machines, without encryption: use %s%s, or add --allow-plaintext", url,
@@ -87,7 +87,7 @@ listen_on(struct rpc_server *server, const char *url, const char *separator, str
     if (err != ERR_OK) {
         return err;
     }
-    if (!is_local(bound) && !is_encrypted(bound)) {
+    if (!daemon_listen_is_local(bound) && !is_encrypted(bound)) {
         log_warn("FCD-NO-TLS", NULL,
             "%s can be reached from other machines and is not encrypted: whoever is in between can read messages and"
             " files and take over logins; listen on %s instead",

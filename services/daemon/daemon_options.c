@@ -356,7 +356,7 @@ static const struct {
     {"delete-grace", "TIME", "how long deleted files can be restored, as 12h or 7d [7d]", set_delete_grace},
     {"role", "segment", "serve segments of another fcd's files, as a mirror of it", daemon_set_role},
     {"origin", "URL", "mirror: that fcd", daemon_set_origin},
-    {"origin-fingerprint", "SHA256", "mirror: its certificate, as fcd --fingerprint prints there",
+    {"origin-fingerprint", "HEX", "mirror: its certificate, as fcd --fingerprint prints there",
         daemon_set_origin_fingerprint},
     {"origin-ca", "FILE", "mirror: or who has signed it", daemon_set_origin_ca},
     {"token-file", "FILE", "mirror: a token of an administrator's, in a file of mode 0600", daemon_set_token_file},

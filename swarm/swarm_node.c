@@ -14,8 +14,8 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/text.h"
-#include "swarm/swarm_addresses.h"
 #include "swarm/swarm_bits.h"
+#include "swarm/swarm_url.h"
 
 enum {
     POOL_THREADS = 3, // one more than the cores of a small machine: some wait for the disk
@@ -406,7 +406,7 @@ swarm_node_announce(struct swarm_node *node, const char *const *urls, size_t url
 {
     for (size_t i = 0; i < url_count; i++) {
         node->self.url_count +=
-            swarm_addresses_of(urls[i], node->urls + node->self.url_count, SWARM_URLS_MAX - node->self.url_count);
+            swarm_urls_of(urls[i], node->urls + node->self.url_count, SWARM_URLS_MAX - node->self.url_count);
     }
     for (size_t i = 0; i < node->self.url_count; i++) {
         node->self.urls[i] = node->urls[i];

@@ -79,6 +79,9 @@ enum err swarm_store_check(struct swarm_store *store, const uint8_t file_id[E2E_
 // swarm_store_remove forgets a file; of an owned one its segments are deleted.
 void swarm_store_remove(struct swarm_store *store, const uint8_t file_id[E2E_GRANT_ID_BYTES]);
 
+// swarm_store_look_again forgets the shared files that are not as they were.
+void swarm_store_look_again(struct swarm_store *store);
+
 // swarm_store_find tells whether a file is known, and what it is.
 bool swarm_store_find(struct swarm_store *store, const uint8_t file_id[E2E_GRANT_ID_BYTES], struct swarm_file *out);
 

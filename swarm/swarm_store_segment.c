@@ -69,6 +69,28 @@ open_shared(struct swarm_store *store, struct swarm_entry *entry, int *fd_out, s
     return ERR_OK;
 }
 
+void
+swarm_store_look_again(struct swarm_store *store)
+{
+    pthread_mutex_lock(&store->locked.mutex);
+    struct swarm_entry *entry = TAILQ_FIRST(&store->locked.entries);
+    while (entry != NULL) {
+        struct swarm_entry *next = TAILQ_NEXT(entry, link);
+        int fd = entry->is_shared ? open_if_same(entry, entry->path) : -1;
+        if (entry->is_shared && fd < 0) {
+            fd = open_if_same(entry, entry->final_path);
+        }
+        if (fd >= 0) {
+            (void)close(fd);
+        } else if (entry->is_shared) {
+            log_info("SWARM-CHANGED", NULL, "%s is not as it was: it is shared no more", entry->path);
+            swarm_store_remove_locked(store, entry);
+        }
+        entry = next;
+    }
+    pthread_mutex_unlock(&store->locked.mutex);
+}
+
 static enum err
 open_owned(const struct swarm_store *store, const struct swarm_entry *entry, bool is_writing, int *fd_out)
 {

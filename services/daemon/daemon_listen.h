@@ -11,9 +11,6 @@
 // asked for. ERR_INVALID.
 enum err daemon_listen_check(const struct daemon_options *options, struct err_detail *why) ERR_CHECKED;
 
-// daemon_listen_is_local: only this machine can reach the URL.
-bool daemon_listen_is_local(const char *url);
-
 // daemon_listen opens all listeners and writes the line that says where they are.
 enum err daemon_listen(struct rpc_server *server, const struct daemon_options *options, const char *data_dir,
     struct bytes *ready_line, struct err_detail *why) ERR_CHECKED;

@@ -1,8 +1,8 @@
 // The options of fcd --role segment.
 #include <string.h>
 
-#include "services/daemon/daemon_listen.h"
 #include "services/daemon/daemon_options_priv.h"
+#include "swarm/swarm_url.h"
 
 // On a port that is free: readers hear of it from the tracker.
 #define DEFAULT_LISTEN_URL "tcp://127.0.0.1:0"
@@ -120,7 +120,7 @@ daemon_options_finish_mirror(struct daemon_options *options, struct err_detail *
             "%s has to be known by --origin-fingerprint (what fcd --fingerprint prints there) or --origin-ca",
             mirror->origin_url);
     }
-    if (!has_tls && !daemon_listen_is_local(mirror->origin_url) && !options->allows_plaintext) {
+    if (!has_tls && !swarm_url_is_local(mirror->origin_url) && !options->allows_plaintext) {
         return err_fail(why, ERR_INVALID,
             "the token would go to %s without encryption: use tls+tcp, or add --allow-plaintext", mirror->origin_url);
     }

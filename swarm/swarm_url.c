@@ -1,4 +1,4 @@
-#include "swarm/swarm_addresses.h"
+#include "swarm/swarm_url.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -6,6 +6,28 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+bool
+swarm_url_is_local(const char *url)
+{
+    char host[RPC_URL_MAX_BYTES];
+    struct in_addr address;
+    const char *begin = strstr(url, "://");
+    // A name other than localhost may mean any address.
+    if (begin == NULL || strncmp(url, "ipc://", strlen("ipc://")) == 0) {
+        return true;
+    }
+    begin += strlen("://");
+    (void)snprintf(host, sizeof(host), "%s", begin);
+    char *colon = strrchr(host, ':');
+    if (colon != NULL) {
+        *colon = '\0';
+    }
+    if (inet_pton(AF_INET, host, &address) == 1) {
+        return ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    return strcmp(host, "[::1]") == 0 || strcmp(host, "localhost") == 0;
+}
 
 static bool
 write_url(const char *scheme, size_t scheme_size, const char *host, bool is_v6, const char *port,
@@ -36,7 +58,7 @@ format_address(const struct ifaddrs *one, bool wants_v6, char out[INET6_ADDRSTRL
 }
 
 size_t
-swarm_addresses_of(const char *url, char out[][RPC_URL_MAX_BYTES], size_t most)
+swarm_urls_of(const char *url, char out[][RPC_URL_MAX_BYTES], size_t most)
 {
     struct ifaddrs *all = NULL;
     size_t count = 0;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "client/fc_lend_priv.h"
 #include "client/fc_peer_priv.h"
 #include "rpc/rpc_call.h"

@@ -35,6 +35,24 @@ fc_peer_is_stopping(struct fc_peer *peer)
     return is_stopping;
 }
 
+// make_dir makes the peer's own folder, and its path absolute: the current folder may change.
+static enum err
+make_dir(struct fc_peer *peer, struct err_detail *why)
+{
+    enum err err = file_make_dirs(peer->dir, S_IRWXU);
+    if (err != ERR_OK) {
+        return err_fail(why, err, "the folder %s cannot be made: %s", peer->dir, err_sentence(err));
+    }
+    char *absolute = realpath(peer->dir, NULL);
+    if (absolute == NULL || strlen(absolute) >= sizeof(peer->dir)) {
+        free(absolute);
+        return err_fail(why, ERR_PRECONDITION, "the folder %s cannot be used", peer->dir);
+    }
+    memcpy(peer->dir, absolute, strlen(absolute) + 1);
+    free(absolute);
+    return ERR_OK;
+}
+
 static enum err
 resolve_folders(struct fc_peer *peer, const struct fc_peer_options *options, struct err_detail *why)
 {
@@ -211,7 +229,7 @@ fc_peer_start(struct fc_session *session, const struct fc_peer_options *options,
     peer->stop_fd = eventfd(0, EFD_CLOEXEC);
     enum err err = peer->stop_fd >= 0 ? fc_peer_dir(session, peer->dir, why) : err_from_errno(errno);
     if (err == ERR_OK) {
-        err = file_make_dirs(peer->dir, S_IRWXU);
+        err = make_dir(peer, why);
     }
     if (err == ERR_OK) {
         err = resolve_folders(peer, options, why);

@@ -260,6 +260,12 @@ set_user_quota(struct daemon_options *options, const char *value, struct err_det
 }
 
 static enum err
+set_segment_rate(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    return daemon_options_bytes("segment-rate", value, &options->segment_rate_bytes, why);
+}
+
+static enum err
 set_room_quota(struct daemon_options *options, const char *value, struct err_detail *why)
 {
     return daemon_options_bytes("room-quota", value, &options->room_quota_bytes, why);
@@ -353,6 +359,8 @@ static const struct {
     {"send-rate", "N", "messages a second that one user may send; 0 for no limit [0]", set_send_rate},
     {"user-quota", "BYTES", "what one user may store, as 10G; 0 for no limit [0]", set_user_quota},
     {"room-quota", "BYTES", "what may be shared with one room; 0 for no limit [0]", set_room_quota},
+    {"segment-rate", "BYTES", "what is sent a second to who reads from several servers,\nas 10M; 0 for no limit [0]",
+        set_segment_rate},
     {"delete-grace", "TIME", "how long deleted files can be restored, as 12h or 7d [7d]", set_delete_grace},
     {"role", "segment", "serve segments of another fcd's files, as a mirror of it", daemon_set_role},
     {"origin", "URL", "mirror: that fcd", daemon_set_origin},

@@ -75,8 +75,9 @@ struct daemon_options {
     uint64_t user_quota_bytes; // 0: no limit
     uint64_t room_quota_bytes; // 0: no limit
     int64_t delete_grace_ms;
-    bool is_repairing; // of a check
-    bool is_copying;   // of a backup: no links
+    uint64_t segment_rate_bytes; // a second, to readers of segments; 0: no limit
+    bool is_repairing;           // of a check
+    bool is_copying;             // of a backup: no links
     const char *backup_target;
     enum log_level log_level;
 };

@@ -9,10 +9,10 @@
 #include "base/clock.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_output.h"
+#include "cli/cli_size.h"
 
 enum {
     DRAW_INTERVAL_MS = 50,
-    SIZE_TEXT_BYTES = 24,
     NUMBERS_TEXT_BYTES = 128,
     NAME_SHARE = 4,      // the name gets a quarter of the terminal's width at most
     FIXED_COLUMNS = 10,  // " [] 100% " and one free
@@ -22,29 +22,16 @@ enum {
     ETA_MAX_S = 99 * 3600,
 };
 
-// format_size writes 1023 B, 1.0 KiB and so on.
 static void
-format_size(double bytes, char out[SIZE_TEXT_BYTES])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    size_t unit = 0;
-    while (bytes >= 1023.5 && unit + 1 < sizeof units / sizeof units[0]) {
-        bytes /= 1024;
-        unit++;
-    }
-    (void)snprintf(out, SIZE_TEXT_BYTES, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
-}
-
-static void
-format_eta(uint64_t seconds, char out[SIZE_TEXT_BYTES])
+format_eta(uint64_t seconds, char out[CLI_SIZE_BYTES])
 {
     if (seconds > ETA_MAX_S) {
-        (void)snprintf(out, SIZE_TEXT_BYTES, "--:--");
+        (void)snprintf(out, CLI_SIZE_BYTES, "--:--");
     } else if (seconds >= 3600) {
-        (void)snprintf(out, SIZE_TEXT_BYTES, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600, seconds / 60 % 60,
+        (void)snprintf(out, CLI_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600, seconds / 60 % 60,
             seconds % 60);
     } else {
-        (void)snprintf(out, SIZE_TEXT_BYTES, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
+        (void)snprintf(out, CLI_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
     }
 }
 
@@ -85,13 +72,13 @@ format_numbers(const struct fc_progress *state, uint64_t elapsed_ms, char out[NU
     double speed = elapsed_ms > 0 ? (double)state->done_bytes * 1000 / (double)elapsed_ms : 0;
     double left_bytes = (double)state->total_bytes - (double)state->done_bytes;
     double left_s = speed > 0 ? left_bytes / speed : ETA_MAX_S + 1.0;
-    char done[SIZE_TEXT_BYTES];
-    char total[SIZE_TEXT_BYTES];
-    char per_second[SIZE_TEXT_BYTES];
-    char eta[SIZE_TEXT_BYTES];
-    format_size((double)state->done_bytes, done);
-    format_size((double)state->total_bytes, total);
-    format_size(speed, per_second);
+    char done[CLI_SIZE_BYTES];
+    char total[CLI_SIZE_BYTES];
+    char per_second[CLI_SIZE_BYTES];
+    char eta[CLI_SIZE_BYTES];
+    cli_size_format((double)state->done_bytes, done);
+    cli_size_format((double)state->total_bytes, total);
+    cli_size_format(speed, per_second);
     format_eta(left_s > ETA_MAX_S ? ETA_MAX_S + 1 : (uint64_t)left_s, eta);
     (void)snprintf(out, NUMBERS_TEXT_BYTES, "%s / %s  %9s/s  ETA %5s", done, total, per_second, eta);
 }

@@ -34,14 +34,14 @@ fc_balance_name(enum fc_balance balance)
 }
 
 const char *
-fc_source_kind_name(enum fc_source_kind kind)
+fc_swarm_kind_name(enum fc_swarm_kind kind)
 {
     static const char *const names[] = {"origin", "mirror", "peer"};
     return names[kind];
 }
 
 const char *
-fc_source_state_name(enum fc_source_state state)
+fc_swarm_state_name(enum fc_swarm_state state)
 {
     static const char *const names[] = {"up", "draining", "stalled", "stopped", "down", "banned"};
     return names[state];
@@ -409,6 +409,7 @@ make_plan(struct fc_swarm *swarm)
     for (uint64_t i = 0; err == ERR_OK && swarm->job->part != NULL && i < swarm->segment_count; i++) {
         if (fc_part_has(swarm->job->part, i, swarm->job->sha256s + i * DIGEST_SHA256_BYTES)) {
             fc_swarm_plan_has(swarm->plan, i);
+            fc_peer_share_note(swarm->job->share, i);
         }
     }
     if (err == ERR_OK && swarm->job->part == NULL) {

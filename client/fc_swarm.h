@@ -6,19 +6,19 @@
 #include <stdint.h>
 
 // Who a source of segments is.
-enum fc_source_kind {
-    FC_SOURCE_ORIGIN, // the session's server: has all
-    FC_SOURCE_MIRROR,
-    FC_SOURCE_PEER,
+enum fc_swarm_kind {
+    FC_SWARM_KIND_ORIGIN, // the session's server: has all
+    FC_SWARM_KIND_MIRROR,
+    FC_SWARM_KIND_PEER,
 };
 
-enum fc_source_state {
-    FC_SOURCE_UP,
-    FC_SOURCE_DRAINING, // answers what it was asked, and takes nothing new
-    FC_SOURCE_STALLED,  // owes segments and has sent nothing for too long
-    FC_SOURCE_STOPPED,  // by its operator
-    FC_SOURCE_DOWN,     // cannot be reached
-    FC_SOURCE_BANNED,   // has sent too many bad segments
+enum fc_swarm_state {
+    FC_SWARM_STATE_UP,
+    FC_SWARM_STATE_DRAINING, // answers what it was asked, and takes nothing new
+    FC_SWARM_STATE_STALLED,  // owes segments and has sent nothing for too long
+    FC_SWARM_STATE_STOPPED,  // by its operator
+    FC_SWARM_STATE_DOWN,     // cannot be reached
+    FC_SWARM_STATE_BANNED,   // has sent too many bad segments
 };
 
 // How the next source is chosen.
@@ -33,14 +33,14 @@ enum fc_balance {
 
 enum {
     FC_BALANCE_COUNT = FC_BALANCE_MEDIATOR + 1,
-    FC_SOURCE_NAME_MAX_BYTES = 72, // with its NUL
+    FC_SWARM_NAME_MAX_BYTES = 72, // with its NUL
 };
 
 // fc_source_progress is what one source has given to a download.
 struct fc_source_progress {
-    char name[FC_SOURCE_NAME_MAX_BYTES]; // of the tracker or the URL; may hold anything
-    enum fc_source_kind kind;
-    enum fc_source_state state;
+    char name[FC_SWARM_NAME_MAX_BYTES]; // of the tracker or the URL; may hold anything
+    enum fc_swarm_kind kind;
+    enum fc_swarm_state state;
     uint64_t segments; // verified
     uint64_t bytes;    // of them
     uint64_t bytes_per_s;
@@ -49,9 +49,9 @@ struct fc_source_progress {
     uint64_t corrupt_segments;
 };
 
-// fc_balance_name and fc_source_state_name are for people and JSON; static.
+// fc_balance_name and fc_swarm_state_name are for people and JSON; static.
 const char *fc_balance_name(enum fc_balance balance);
-const char *fc_source_kind_name(enum fc_source_kind kind);
-const char *fc_source_state_name(enum fc_source_state state);
+const char *fc_swarm_kind_name(enum fc_swarm_kind kind);
+const char *fc_swarm_state_name(enum fc_swarm_state state);
 
 #endif

@@ -56,7 +56,7 @@ struct fc_swarm_call {
 };
 
 struct fc_swarm_peer {
-    char name[FC_SOURCE_NAME_MAX_BYTES];
+    char name[FC_SWARM_NAME_MAX_BYTES];
     char url[FC_SWARM_URL_MAX_BYTES];
     bool has_id;
     uint8_t id[16];
@@ -162,7 +162,7 @@ void fc_swarm_say(struct fc_swarm *swarm, const char *format, ...) __attribute__
 // fc_swarm_begin_peers adds those that are known from the beginning.
 enum err fc_swarm_begin_peers(struct fc_swarm *swarm, struct err_detail *why) ERR_CHECKED;
 // fc_swarm_add_peer adds a source at a URL; tls is taken, also on failure.
-enum err fc_swarm_add_peer(struct fc_swarm *swarm, enum fc_source_kind kind, const char *name, const char *url,
+enum err fc_swarm_add_peer(struct fc_swarm *swarm, enum fc_swarm_kind kind, const char *name, const char *url,
     struct rpc_tls_client *tls, unsigned *number_out) ERR_CHECKED;
 // fc_swarm_move_peer gives it another URL.
 void fc_swarm_move_peer(struct fc_swarm *swarm, unsigned number, const char *url, struct rpc_tls_client *tls);

@@ -81,7 +81,7 @@ fc_swarm_received(const struct fc_swarm_peer *peer)
 // ---- Who there is ----
 
 enum err
-fc_swarm_add_peer(struct fc_swarm *swarm, enum fc_source_kind kind, const char *name, const char *url,
+fc_swarm_add_peer(struct fc_swarm *swarm, enum fc_swarm_kind kind, const char *name, const char *url,
     struct rpc_tls_client *tls, unsigned *number_out)
 {
     unsigned number = 0;
@@ -114,7 +114,7 @@ add_origin(struct fc_swarm *swarm)
     const char *url = fc_session_server_url(swarm->job->session);
     unsigned number = 0;
 
-    enum err err = fc_swarm_add_peer(swarm, FC_SOURCE_ORIGIN, host_of(url), url, NULL, &number);
+    enum err err = fc_swarm_add_peer(swarm, FC_SWARM_KIND_ORIGIN, host_of(url), url, NULL, &number);
     if (err == ERR_OK) {
         swarm->peers[number].tls = fc_session_tls(swarm->job->session);
         swarm->origin = (int)number;
@@ -162,7 +162,7 @@ add_named(struct fc_swarm *swarm, const char *from, struct err_detail *why)
         rpc_tls_client_free(&tls);
         return err;
     }
-    err = fc_swarm_add_peer(swarm, FC_SOURCE_MIRROR, host_of(url), url, tls, &number);
+    err = fc_swarm_add_peer(swarm, FC_SWARM_KIND_MIRROR, host_of(url), url, tls, &number);
     return err == ERR_LIMIT ? err_fail(why, err, "at most %d servers can be named", FC_SWARM_SOURCES_MAX) : err;
 }
 
@@ -268,16 +268,16 @@ take_holding(struct fc_swarm *swarm, const struct fc_swarm_call *call)
     return response->holding != NULL ? fc_swarm_take_holding(swarm, call->source, response->holding) : ERR_NOT_FOUND;
 }
 
-static enum fc_source_state
+static enum fc_swarm_state
 state_after(const struct fc_swarm_call *call)
 {
     const struct rpc_status *status = &call->rpc.status;
 
     if (status->is_untrusted || status->code == RPC_PERMISSION_DENIED || status->code == RPC_UNIMPLEMENTED) {
-        return FC_SOURCE_BANNED;
+        return FC_SWARM_STATE_BANNED;
     }
-    return status->code == RPC_UNAVAILABLE && strcmp(status->reason, "STOPPED") == 0 ? FC_SOURCE_STOPPED
-                                                                                     : FC_SOURCE_DOWN;
+    return status->code == RPC_UNAVAILABLE && strcmp(status->reason, "STOPPED") == 0 ? FC_SWARM_STATE_STOPPED
+                                                                                     : FC_SWARM_STATE_DOWN;
 }
 
 void
@@ -293,7 +293,7 @@ fc_swarm_probe_ended(struct fc_swarm *swarm, struct fc_swarm_call *call)
         } else if (err == ERR_OK) {
             fc_swarm_plan_up(swarm->plan, call->source, now_us, now_us - call->started_us);
         } else {
-            fc_swarm_plan_probe_failed(swarm->plan, call->source, FC_SOURCE_DOWN, now_us);
+            fc_swarm_plan_probe_failed(swarm->plan, call->source, FC_SWARM_STATE_DOWN, now_us);
         }
         return;
     }
@@ -314,9 +314,9 @@ fc_swarm_probe_ended(struct fc_swarm *swarm, struct fc_swarm_call *call)
         return;
     }
     swarm->last_failure = status->detail;
-    enum fc_source_state state = state_after(call);
+    enum fc_swarm_state state = state_after(call);
     fc_swarm_plan_probe_failed(swarm->plan, call->source, state, now_us);
-    if (state == FC_SOURCE_BANNED) {
+    if (state == FC_SWARM_STATE_BANNED) {
         fc_swarm_say(swarm, "%s: %s", swarm->peers[call->source].name, err_message(&status->detail, ERR_UNTRUSTED));
     }
 }

@@ -146,7 +146,7 @@ fc_swarm_may_serve(const struct fc_swarm_plan *plan, const struct fc_swarm_sourc
     }
     for (unsigned i = 0; i < plan->source_count; i++) {
         const struct fc_swarm_source *other = &plan->sources[i];
-        if (other != source && other->state == FC_SOURCE_UP && fc_swarm_has(plan, other, segment) &&
+        if (other != source && other->state == FC_SWARM_STATE_UP && fc_swarm_has(plan, other, segment) &&
             !is_suspect(other, segment)) {
             return false;
         }
@@ -158,7 +158,7 @@ fc_swarm_may_serve(const struct fc_swarm_plan *plan, const struct fc_swarm_sourc
 static void
 count_copies(struct fc_swarm_plan *plan, const struct fc_swarm_source *source, int by)
 {
-    if (source->kind != FC_SOURCE_PEER || source->state != FC_SOURCE_UP) {
+    if (source->kind != FC_SWARM_KIND_PEER || source->state != FC_SWARM_STATE_UP) {
         return;
     }
     for (uint64_t i = 0; i < plan->segment_count; i++) {
@@ -209,7 +209,7 @@ set_has(struct fc_swarm_plan *plan, struct fc_swarm_source *source, uint64_t seg
         return;
     }
     set_bit(source->bits, segment, has);
-    if (source->kind == FC_SOURCE_PEER && source->state == FC_SOURCE_UP) {
+    if (source->kind == FC_SWARM_KIND_PEER && source->state == FC_SWARM_STATE_UP) {
         plan->copies[segment] = (uint16_t)(plan->copies[segment] + (has ? 1 : -1));
     }
 }
@@ -235,7 +235,7 @@ fc_swarm_plan_change(struct fc_swarm_plan *plan, unsigned source, uint64_t first
 // ---- Sources that come and go ----
 
 enum err
-fc_swarm_plan_add(struct fc_swarm_plan *plan, enum fc_source_kind kind, uint64_t now_us, unsigned *source_out)
+fc_swarm_plan_add(struct fc_swarm_plan *plan, enum fc_swarm_kind kind, uint64_t now_us, unsigned *source_out)
 {
     if (plan->source_count == FC_SWARM_SOURCES_MAX) {
         return ERR_LIMIT;
@@ -243,7 +243,7 @@ fc_swarm_plan_add(struct fc_swarm_plan *plan, enum fc_source_kind kind, uint64_t
     struct fc_swarm_source *source = &plan->sources[plan->source_count];
     memset(source, 0, sizeof(*source));
     source->kind = kind;
-    source->state = FC_SOURCE_DOWN;
+    source->state = FC_SWARM_STATE_DOWN;
     source->probe_us = now_us;
     *source_out = plan->source_count++;
     return ERR_OK;
@@ -276,10 +276,10 @@ fc_swarm_plan_up(struct fc_swarm_plan *plan, unsigned source, uint64_t now_us, u
         s->srtt_us = s->has_srtt ? s->srtt_us - s->srtt_us / SRTT_SHARE + rtt_us / SRTT_SHARE : rtt_us;
         s->has_srtt = true;
     }
-    if (s->state == FC_SOURCE_UP || s->state == FC_SOURCE_BANNED) {
+    if (s->state == FC_SWARM_STATE_UP || s->state == FC_SWARM_STATE_BANNED) {
         return;
     }
-    s->state = FC_SOURCE_UP;
+    s->state = FC_SWARM_STATE_UP;
     s->up_us = now_us;
     s->pause_us = 0;
     s->is_starting = true;
@@ -287,28 +287,28 @@ fc_swarm_plan_up(struct fc_swarm_plan *plan, unsigned source, uint64_t now_us, u
     s->rate = 0;
     s->rate_weight = 0;
     s->partial_bytes = 0;
-    plan->peers_up += s->kind == FC_SOURCE_PEER;
+    plan->peers_up += s->kind == FC_SWARM_KIND_PEER;
     count_copies(plan, s, 1);
 }
 
 void
-fc_swarm_leave_up(struct fc_swarm_plan *plan, unsigned source, enum fc_source_state state, uint64_t now_us)
+fc_swarm_leave_up(struct fc_swarm_plan *plan, unsigned source, enum fc_swarm_state state, uint64_t now_us)
 {
     struct fc_swarm_source *s = &plan->sources[source];
 
-    if (s->state == FC_SOURCE_BANNED) {
+    if (s->state == FC_SWARM_STATE_BANNED) {
         return;
     }
-    if (s->state == FC_SOURCE_UP) {
+    if (s->state == FC_SWARM_STATE_UP) {
         count_copies(plan, s, -1);
-        plan->peers_up -= s->kind == FC_SOURCE_PEER;
+        plan->peers_up -= s->kind == FC_SWARM_KIND_PEER;
         s->deaths = now_us - s->up_us > SERVED_WELL_US ? 1 : s->deaths + 1;
         uint64_t pause_us =
             s->deaths == 1 ? PROBE_FIRST_US : grown(PROBE_US, s->deaths - 2, (uint64_t)FLAP_LONGEST_US);
         s->probe_us = now_us + with_jitter(plan, pause_us);
     }
     s->state = state;
-    if (state == FC_SOURCE_DRAINING) {
+    if (state == FC_SWARM_STATE_DRAINING) {
         return;
     }
     for (unsigned i = 0; i < plan->requests_end; i++) {
@@ -321,18 +321,18 @@ fc_swarm_leave_up(struct fc_swarm_plan *plan, unsigned source, enum fc_source_st
 }
 
 void
-fc_swarm_plan_down(struct fc_swarm_plan *plan, unsigned source, enum fc_source_state state, uint64_t now_us)
+fc_swarm_plan_down(struct fc_swarm_plan *plan, unsigned source, enum fc_swarm_state state, uint64_t now_us)
 {
     fc_swarm_leave_up(plan, source, state, now_us);
 }
 
 void
-fc_swarm_plan_probe_failed(struct fc_swarm_plan *plan, unsigned source, enum fc_source_state state, uint64_t now_us)
+fc_swarm_plan_probe_failed(struct fc_swarm_plan *plan, unsigned source, enum fc_swarm_state state, uint64_t now_us)
 {
     struct fc_swarm_source *s = &plan->sources[source];
 
     s->is_probing = false;
-    if (s->state == FC_SOURCE_BANNED) {
+    if (s->state == FC_SWARM_STATE_BANNED) {
         return;
     }
     fc_swarm_leave_up(plan, source, state, now_us);
@@ -346,7 +346,7 @@ fc_swarm_plan_woken(struct fc_swarm_plan *plan, unsigned source, uint64_t now_us
     struct fc_swarm_source *s = &plan->sources[source];
 
     // One that comes and goes waits for its time nevertheless.
-    if (s->state != FC_SOURCE_UP && s->deaths < 2) {
+    if (s->state != FC_SWARM_STATE_UP && s->deaths < 2) {
         s->probe_us = now_us;
         s->probe_failures = 0;
     }
@@ -559,7 +559,7 @@ has_other(const struct fc_swarm_plan *plan, unsigned source, uint64_t segment)
 {
     for (unsigned i = 0; i < plan->source_count; i++) {
         const struct fc_swarm_source *other = &plan->sources[i];
-        if (i != source && other->state == FC_SOURCE_UP && fc_swarm_has(plan, other, segment)) {
+        if (i != source && other->state == FC_SWARM_STATE_UP && fc_swarm_has(plan, other, segment)) {
             return true;
         }
     }
@@ -589,11 +589,11 @@ fc_swarm_plan_checked(struct fc_swarm_plan *plan, uint64_t id, bool is_good, uin
     source->strikes++;
     fc_swarm_end_request(plan, request, true, now_us);
     unsigned times = note_bad(source, segment);
-    if (source->kind == FC_SOURCE_PEER ||
-        (source->kind == FC_SOURCE_MIRROR && source->strikes >= FC_SWARM_STRIKES_SERVER)) {
-        fc_swarm_leave_up(plan, number, FC_SOURCE_BANNED, now_us);
+    if (source->kind == FC_SWARM_KIND_PEER ||
+        (source->kind == FC_SWARM_KIND_MIRROR && source->strikes >= FC_SWARM_STRIKES_SERVER)) {
+        fc_swarm_leave_up(plan, number, FC_SWARM_STATE_BANNED, now_us);
     }
-    return source->kind != FC_SOURCE_ORIGIN || times < FC_SWARM_TRIES_ORIGIN || has_other(plan, number, segment);
+    return source->kind != FC_SWARM_KIND_ORIGIN || times < FC_SWARM_TRIES_ORIGIN || has_other(plan, number, segment);
 }
 
 void
@@ -611,13 +611,13 @@ fc_swarm_plan_failed(struct fc_swarm_plan *plan, uint64_t id, enum fc_swarm_fail
     fc_swarm_end_request(plan, request, true, now_us);
     switch (failure) {
     case FC_SWARM_LOST:
-        fc_swarm_leave_up(plan, number, FC_SOURCE_DOWN, now_us);
+        fc_swarm_leave_up(plan, number, FC_SWARM_STATE_DOWN, now_us);
         break;
     case FC_SWARM_STOPPED:
-        fc_swarm_leave_up(plan, number, FC_SOURCE_STOPPED, now_us);
+        fc_swarm_leave_up(plan, number, FC_SWARM_STATE_STOPPED, now_us);
         break;
     case FC_SWARM_LATE:
-        fc_swarm_leave_up(plan, number, FC_SOURCE_STALLED, now_us);
+        fc_swarm_leave_up(plan, number, FC_SWARM_STATE_STALLED, now_us);
         break;
     case FC_SWARM_BUSY:
         source->pause_us = now_us + with_jitter(plan, BUSY_PAUSE_US);
@@ -626,7 +626,7 @@ fc_swarm_plan_failed(struct fc_swarm_plan *plan, uint64_t id, enum fc_swarm_fail
         break;
     case FC_SWARM_LACKS:
         if (fc_swarm_plan_change(plan, number, segment, 1, true) != ERR_OK) {
-            fc_swarm_leave_up(plan, number, FC_SOURCE_DOWN, now_us);
+            fc_swarm_leave_up(plan, number, FC_SWARM_STATE_DOWN, now_us);
         }
         break;
     case FC_SWARM_RETRY:
@@ -655,9 +655,9 @@ fc_swarm_plan_totals(const struct fc_swarm_plan *plan, struct fc_swarm_plan_tota
         .is_nobody_left = plan->source_count != 0,
     };
     for (unsigned i = 0; i < plan->source_count; i++) {
-        enum fc_source_state state = plan->sources[i].state;
-        out->is_nobody_up = out->is_nobody_up && state != FC_SOURCE_UP;
-        out->is_nobody_left = out->is_nobody_left && state == FC_SOURCE_BANNED;
+        enum fc_swarm_state state = plan->sources[i].state;
+        out->is_nobody_up = out->is_nobody_up && state != FC_SWARM_STATE_UP;
+        out->is_nobody_left = out->is_nobody_left && state == FC_SWARM_STATE_BANNED;
     }
 }
 
@@ -685,7 +685,7 @@ bool
 fc_swarm_plan_is_obtainable(const struct fc_swarm_plan *plan, uint64_t segment)
 {
     for (unsigned i = 0; i < plan->source_count; i++) {
-        if (plan->sources[i].state != FC_SOURCE_BANNED && fc_swarm_has(plan, &plan->sources[i], segment)) {
+        if (plan->sources[i].state != FC_SWARM_STATE_BANNED && fc_swarm_has(plan, &plan->sources[i], segment)) {
             return true;
         }
     }

@@ -22,10 +22,10 @@ find_silent(struct fc_swarm_plan *plan, uint64_t now_us)
 {
     for (unsigned i = 0; i < plan->source_count; i++) {
         const struct fc_swarm_source *source = &plan->sources[i];
-        bool may_owe = source->state == FC_SOURCE_UP || source->state == FC_SOURCE_DRAINING;
+        bool may_owe = source->state == FC_SWARM_STATE_UP || source->state == FC_SWARM_STATE_DRAINING;
         if (may_owe && source->owed_requests != 0 &&
             now_us > source->last_byte_us + SILENT_US + 4 * source->srtt_us) {
-            fc_swarm_leave_up(plan, i, FC_SOURCE_STALLED, now_us);
+            fc_swarm_leave_up(plan, i, FC_SWARM_STATE_STALLED, now_us);
         }
     }
 }
@@ -34,7 +34,7 @@ static bool
 is_nobody_up(const struct fc_swarm_plan *plan)
 {
     for (unsigned i = 0; i < plan->source_count; i++) {
-        if (plan->sources[i].state == FC_SOURCE_UP) {
+        if (plan->sources[i].state == FC_SWARM_STATE_UP) {
             return false;
         }
     }
@@ -48,7 +48,7 @@ choose_probe(struct fc_swarm_plan *plan, uint64_t now_us, struct fc_swarm_order 
 
     for (unsigned i = 0; i < plan->source_count; i++) {
         struct fc_swarm_source *source = &plan->sources[i];
-        if (source->state == FC_SOURCE_UP || source->state == FC_SOURCE_BANNED || source->is_probing) {
+        if (source->state == FC_SWARM_STATE_UP || source->state == FC_SWARM_STATE_BANNED || source->is_probing) {
             continue;
         }
         uint64_t due_us = source->probe_us;
@@ -103,7 +103,7 @@ window_of(const struct fc_swarm_plan *plan, const struct fc_swarm_source *source
 static bool
 has_room(const struct fc_swarm_plan *plan, const struct fc_swarm_source *source, uint64_t now_us)
 {
-    return source->state == FC_SOURCE_UP && now_us >= source->pause_us &&
+    return source->state == FC_SWARM_STATE_UP && now_us >= source->pause_us &&
            source->owed_bytes + plan->options.segment_bytes <= window_of(plan, source);
 }
 
@@ -144,7 +144,7 @@ is_worth(const struct fc_swarm_plan *plan, const struct fc_swarm_source *source,
     }
     for (unsigned i = 0; i < plan->source_count; i++) {
         const struct fc_swarm_source *other = &plan->sources[i];
-        if (other != source && other->state == FC_SOURCE_UP && fc_swarm_rate(other) > 0 &&
+        if (other != source && other->state == FC_SWARM_STATE_UP && fc_swarm_rate(other) > 0 &&
             fc_swarm_has(plan, other, segment)) {
             rate += fc_swarm_rate(other);
             left += (double)other->owed_bytes;
@@ -333,7 +333,7 @@ static bool
 is_candidate(struct fc_swarm_plan *plan, unsigned number, uint64_t now_us, uint64_t *segment_out)
 {
     const struct fc_swarm_source *source = &plan->sources[number];
-    return source->state == FC_SOURCE_UP && now_us >= source->pause_us && find_segment(plan, source, segment_out);
+    return source->state == FC_SWARM_STATE_UP && now_us >= source->pause_us && find_segment(plan, source, segment_out);
 }
 
 static unsigned
@@ -505,7 +505,7 @@ find_thief(const struct fc_swarm_plan *plan, const struct fc_swarm_request *requ
     for (unsigned i = 0; i < plan->source_count; i++) {
         const struct fc_swarm_source *source = &plan->sources[i];
         double us = finish_us(source, request->size, now_us);
-        if (i != request->source && source->state == FC_SOURCE_UP && us < out->takes_us &&
+        if (i != request->source && source->state == FC_SWARM_STATE_UP && us < out->takes_us &&
             fc_swarm_may_serve(plan, source, request->segment)) {
             out->thief = i;
             out->takes_us = us;

@@ -32,8 +32,8 @@ struct fc_swarm_request {
 };
 
 struct fc_swarm_source {
-    enum fc_source_kind kind;
-    enum fc_source_state state;
+    enum fc_swarm_kind kind;
+    enum fc_swarm_state state;
     bool is_probing;
     bool is_complete; // `bits` is NULL until the first segment is missing
     uint8_t *bits;    // one each; NULL: all or none
@@ -128,6 +128,6 @@ void fc_swarm_end_request(struct fc_swarm_plan *plan, struct fc_swarm_request *r
 double fc_swarm_rate(const struct fc_swarm_source *source);
 
 // fc_swarm_leave_up takes a source out of use.
-void fc_swarm_leave_up(struct fc_swarm_plan *plan, unsigned source, enum fc_source_state state, uint64_t now_us);
+void fc_swarm_leave_up(struct fc_swarm_plan *plan, unsigned source, enum fc_swarm_state state, uint64_t now_us);
 
 #endif

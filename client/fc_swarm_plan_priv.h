@@ -44,7 +44,7 @@ void fc_swarm_plan_has(struct fc_swarm_plan *plan, uint64_t segment);
 // ---- Sources ----
 
 // fc_swarm_plan_add adds a source that has nothing and is to be probed. ERR_LIMIT: there are too many.
-enum err fc_swarm_plan_add(struct fc_swarm_plan *plan, enum fc_source_kind kind, uint64_t now_us,
+enum err fc_swarm_plan_add(struct fc_swarm_plan *plan, enum fc_swarm_kind kind, uint64_t now_us,
     unsigned *source_out) ERR_CHECKED;
 
 // fc_swarm_plan_holding replaces what a source has: all, or one bit a segment as fc.segment.v1.Holding has it.
@@ -59,9 +59,9 @@ void fc_swarm_plan_up(struct fc_swarm_plan *plan, unsigned source, uint64_t now_
 // fc_swarm_plan_woken: somebody says that it is back, so that it is probed soon.
 void fc_swarm_plan_woken(struct fc_swarm_plan *plan, unsigned source, uint64_t now_us);
 // fc_swarm_plan_down: it is in another state than up. What it was asked for is given back, but while it drains.
-void fc_swarm_plan_down(struct fc_swarm_plan *plan, unsigned source, enum fc_source_state state, uint64_t now_us);
+void fc_swarm_plan_down(struct fc_swarm_plan *plan, unsigned source, enum fc_swarm_state state, uint64_t now_us);
 // fc_swarm_plan_probe_failed: a probe was not answered, or not well.
-void fc_swarm_plan_probe_failed(struct fc_swarm_plan *plan, unsigned source, enum fc_source_state state,
+void fc_swarm_plan_probe_failed(struct fc_swarm_plan *plan, unsigned source, enum fc_swarm_state state,
     uint64_t now_us);
 // fc_swarm_plan_load: the source says how busy its processors are.
 void fc_swarm_plan_load(struct fc_swarm_plan *plan, unsigned source, unsigned cpu_permille);

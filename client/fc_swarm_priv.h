@@ -4,6 +4,7 @@
 
 #include "client/fc_file.h"
 #include "client/fc_part_priv.h"
+#include "client/fc_peer_share_priv.h"
 
 // fc_swarm_job is what is to be fetched and where to. All of it outlives the fetch.
 struct fc_swarm_job {
@@ -11,6 +12,7 @@ struct fc_swarm_job {
     const struct fc_transfer_options *options;
     const struct fc_file *file; // of at least one segment
     const uint8_t *sha256s;     // of each segment, DIGEST_SHA256_BYTES
+    struct fc_peer_share *share; // told what has arrived; NULL: nobody
     struct fc_part *part;       // segments are written to their place; NULL: to fd, in order
     int fd;
 };

@@ -193,6 +193,8 @@ look_at_good(struct fc_swarm *swarm, struct fc_swarm_call *call)
         swarm->job->sha256s + call->segment * DIGEST_SHA256_BYTES, call->size, &why);
     if (err != ERR_OK) {
         fc_swarm_fail(swarm, err, err_message(&why, err));
+    } else {
+        fc_peer_share_note(swarm->job->share, call->segment);
     }
     fc_swarm_call_free(call);
 }
@@ -254,7 +256,7 @@ judge_other(struct fc_swarm *swarm, const struct fc_swarm_call *call)
     switch (call->rpc.status.code) {
     case RPC_UNAVAILABLE:
         if (call->rpc.status.is_untrusted) {
-            fc_swarm_plan_down(swarm->plan, call->source, FC_SOURCE_BANNED, now_us);
+            fc_swarm_plan_down(swarm->plan, call->source, FC_SWARM_STATE_BANNED, now_us);
         }
         return is_reason(call, "STOPPED") ? FC_SWARM_STOPPED : FC_SWARM_LOST;
     case RPC_DEADLINE_EXCEEDED:
@@ -270,12 +272,12 @@ judge_other(struct fc_swarm *swarm, const struct fc_swarm_call *call)
             swarm->grant.renew_us = 0;
             return FC_SWARM_BUSY; // until the new one is there
         }
-        fc_swarm_plan_down(swarm->plan, call->source, FC_SOURCE_BANNED, now_us);
+        fc_swarm_plan_down(swarm->plan, call->source, FC_SWARM_STATE_BANNED, now_us);
         return FC_SWARM_RETRY;
     case RPC_PERMISSION_DENIED:
     case RPC_UNIMPLEMENTED:
     case RPC_INVALID_ARGUMENT:
-        fc_swarm_plan_down(swarm->plan, call->source, FC_SOURCE_BANNED, now_us);
+        fc_swarm_plan_down(swarm->plan, call->source, FC_SWARM_STATE_BANNED, now_us);
         return FC_SWARM_RETRY;
     case RPC_CANCELLED:
         return FC_SWARM_RETRY;
@@ -305,7 +307,7 @@ look_at_failed(struct fc_swarm *swarm, struct fc_swarm_call *call)
     fc_swarm_plan_failed(swarm->plan, call->request, failure, now_us);
     fc_swarm_plan_progress(swarm->plan, call->source, &after);
     swarm->resent += after.retries - before.retries;
-    if (failure == FC_SWARM_LOST && before.state == FC_SOURCE_UP && after.state != FC_SOURCE_UP) {
+    if (failure == FC_SWARM_LOST && before.state == FC_SWARM_STATE_UP && after.state != FC_SWARM_STATE_UP) {
         swarm->last_failure = call->rpc.status.detail;
         fc_swarm_report(swarm, call->source, false, 0);
     }

@@ -140,8 +140,8 @@ add_source(struct fc_swarm *swarm, const Fc__Tracker__V1__Source *source)
         rpc_tls_client_free(&tls);
         return;
     }
-    enum fc_source_kind kind =
-        source->kind == FC__TRACKER__V1__SOURCE_KIND__MIRROR ? FC_SOURCE_MIRROR : FC_SOURCE_PEER;
+    enum fc_swarm_kind kind =
+        source->kind == FC__TRACKER__V1__SOURCE_KIND__MIRROR ? FC_SWARM_KIND_MIRROR : FC_SWARM_KIND_PEER;
     if (fc_swarm_add_peer(swarm, kind, source->name, source->urls[0], tls, &number) == ERR_OK) {
         struct fc_swarm_peer *peer = &swarm->peers[number];
         memcpy(peer->id, source->id.data, ID_BYTES);
@@ -161,18 +161,18 @@ follow_state(struct fc_swarm *swarm, unsigned number, const Fc__Tracker__V1__Sou
         fc_swarm_plan_woken(swarm->plan, number, now_us);
         break;
     case FC__TRACKER__V1__SOURCE_STATE__DRAINING:
-        fc_swarm_plan_down(swarm->plan, number, FC_SOURCE_DRAINING, now_us);
+        fc_swarm_plan_down(swarm->plan, number, FC_SWARM_STATE_DRAINING, now_us);
         break;
     case FC__TRACKER__V1__SOURCE_STATE__STOPPED:
-        fc_swarm_plan_down(swarm->plan, number, FC_SOURCE_STOPPED, now_us);
+        fc_swarm_plan_down(swarm->plan, number, FC_SWARM_STATE_STOPPED, now_us);
         break;
     case FC__TRACKER__V1__SOURCE_STATE__DEAD:
         if (!fc_swarm_plan_is_heard(swarm->plan, number, now_us - RECENT_US)) {
-            fc_swarm_plan_down(swarm->plan, number, FC_SOURCE_DOWN, now_us);
+            fc_swarm_plan_down(swarm->plan, number, FC_SWARM_STATE_DOWN, now_us);
         }
         break;
     case FC__TRACKER__V1__SOURCE_STATE__QUARANTINED:
-        fc_swarm_plan_down(swarm->plan, number, FC_SOURCE_BANNED, now_us);
+        fc_swarm_plan_down(swarm->plan, number, FC_SWARM_STATE_BANNED, now_us);
         break;
     case FC__TRACKER__V1__SOURCE_STATE__SOURCE_STATE_UNSPECIFIED:
     default:
@@ -211,7 +211,7 @@ take_source(struct fc_swarm *swarm, const Fc__Tracker__V1__Source *source)
     if (source->n_urls != 0 && strcmp(source->urls[0], peer->url) != 0) {
         struct rpc_tls_client *tls = NULL;
         if (strchr(source->urls[0], ',') == NULL && make_tls(source, source->urls[0], &tls) == ERR_OK) {
-            fc_swarm_plan_down(swarm->plan, (unsigned)number, FC_SOURCE_DOWN, fc_swarm_now_us());
+            fc_swarm_plan_down(swarm->plan, (unsigned)number, FC_SWARM_STATE_DOWN, fc_swarm_now_us());
             fc_swarm_move_peer(swarm, (unsigned)number, source->urls[0], tls);
         }
     }

@@ -21,6 +21,7 @@ struct download {
     struct fc_file file;
 
     struct fc_part part;
+    struct fc_peer_share *share; // a peer of this account that serves what has arrived; NULL: none runs
     struct bytes sha256s; // of the segments, as far as they have been asked for
 };
 
@@ -119,6 +120,7 @@ fetch_segments(struct download *download, struct fc_part *part, int fd, struct e
         .options = download->transfer.options,
         .file = &download->file,
         .sha256s = download->sha256s.data,
+        .share = download->share,
         .part = part,
         .fd = fd,
     };
@@ -209,9 +211,14 @@ download_file(struct download *download, const struct fc_download *what, bool *i
     err = fc_part_create(&download->part, what->has_dir_fd ? what->dir_fd : AT_FDCWD, path, &download->file,
         is_replacing, why);
     if (err == ERR_OK) {
+        download->share = fc_peer_share_open(download->transfer.session, &download->file, download->part.fd);
         err = fetch_segments(download, &download->part, -1, why);
     }
-    return err == ERR_OK ? finish_part(download, what, why) : err;
+    if (err == ERR_OK) {
+        err = finish_part(download, what, why);
+    }
+    fc_peer_share_close(&download->share, err == ERR_OK);
+    return err;
 }
 
 enum err

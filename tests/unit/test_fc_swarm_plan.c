@@ -34,7 +34,7 @@ struct reply {
 };
 
 struct source {
-    enum fc_source_kind kind;
+    enum fc_swarm_kind kind;
     double rate; // bytes/us
     uint64_t rtt_us;
     bool is_dead;
@@ -163,7 +163,7 @@ answer_probes(struct sim *sim)
             continue;
         }
         if (source->is_dead || source->is_hanging) {
-            fc_swarm_plan_probe_failed(sim->plan, i, FC_SOURCE_DOWN, now(sim));
+            fc_swarm_plan_probe_failed(sim->plan, i, FC_SWARM_STATE_DOWN, now(sim));
         } else {
             fc_swarm_plan_up(sim->plan, i, now(sim), source->rtt_us);
         }
@@ -443,7 +443,7 @@ make_sources(unsigned seed)
     sim->source_count = 2 + (unsigned)draw(sim, SOURCES_MAX - 1);
     for (unsigned i = 0; i < sim->source_count; i++) {
         struct source *source = &sim->sources[i];
-        source->kind = i == 0 ? FC_SOURCE_ORIGIN : draw(sim, 2) == 0 ? FC_SOURCE_MIRROR : FC_SOURCE_PEER;
+        source->kind = i == 0 ? FC_SWARM_KIND_ORIGIN : draw(sim, 2) == 0 ? FC_SWARM_KIND_MIRROR : FC_SWARM_KIND_PEER;
         source->rate = 0.1 * decade(sim);
         uint64_t rtt_max_us = (uint64_t)(2 * MIB / source->rate);
         source->rtt_us = 100 + draw(sim, rtt_max_us < 200000 ? rtt_max_us : 200000);
@@ -521,9 +521,9 @@ test_deaths_returns_and_liars_end_right(void **state)
         for (unsigned i = 1; i < sim->source_count; i++) {
             struct fc_source_progress progress;
             fc_swarm_plan_progress(sim->plan, i, &progress);
-            bool is_peer = progress.kind == FC_SOURCE_PEER;
+            bool is_peer = progress.kind == FC_SWARM_KIND_PEER;
             assert_true(progress.corrupt_segments == 0 || sim->sources[i].bad_of_100 != 0);
-            assert_int_equal(progress.state == FC_SOURCE_BANNED, progress.corrupt_segments >= (is_peer ? 1 : 3));
+            assert_int_equal(progress.state == FC_SWARM_STATE_BANNED, progress.corrupt_segments >= (is_peer ? 1 : 3));
             liars_named += progress.corrupt_segments != 0;
         }
         close_plan(sim);
@@ -543,7 +543,7 @@ make_equal(unsigned count)
     sim->size_bytes = 256 * MIB;
     sim->segment_bytes = 256 * 1024;
     for (unsigned i = 0; i < count; i++) {
-        sim->sources[i] = (struct source){.kind = i == 0 ? FC_SOURCE_ORIGIN : FC_SOURCE_MIRROR, .rate = 10, .rtt_us = 1000};
+        sim->sources[i] = (struct source){.kind = i == 0 ? FC_SWARM_KIND_ORIGIN : FC_SWARM_KIND_MIRROR, .rate = 10, .rtt_us = 1000};
     }
     return sim;
 }
@@ -557,7 +557,7 @@ step_until(struct sim *sim, double until_us)
     }
 }
 
-static enum fc_source_state
+static enum fc_swarm_state
 state_of(const struct sim *sim, unsigned source)
 {
     struct fc_source_progress progress;
@@ -575,14 +575,14 @@ test_a_source_that_hangs_is_taken_out_and_comes_back(void **state)
     sim->sources[2].returns_us = 5 * US_PER_S;
     open_plan(sim, FC_BALANCE_ADAPTIVE);
     step_until(sim, 2.9 * US_PER_S);
-    assert_int_equal(state_of(sim, 2), FC_SOURCE_UP);
+    assert_int_equal(state_of(sim, 2), FC_SWARM_STATE_UP);
     step_until(sim, 3.1 * US_PER_S); // 2 s and 4 round trips after its last byte
-    assert_int_equal(state_of(sim, 2), FC_SOURCE_STALLED);
+    assert_int_equal(state_of(sim, 2), FC_SWARM_STATE_STALLED);
     unsigned asked = sim->sources[2].asked;
     step_until(sim, 4.9 * US_PER_S);
     assert_int_equal(sim->sources[2].asked, asked);
     step_until(sim, 8.5 * US_PER_S);
-    assert_int_equal(state_of(sim, 2), FC_SOURCE_UP);
+    assert_int_equal(state_of(sim, 2), FC_SWARM_STATE_UP);
     assert_true(sim->sources[2].asked > asked);
     run(sim, 60.0 * US_PER_S);
     close_plan(sim);
@@ -609,7 +609,7 @@ test_when_all_are_dead_each_is_probed_once_a_second(void **state)
         assert_in_range(sim->sources[i].probes, 45, 61);
     }
     step_until(sim, 62.5 * US_PER_S);
-    assert_int_equal(state_of(sim, 2), FC_SOURCE_UP);
+    assert_int_equal(state_of(sim, 2), FC_SWARM_STATE_UP);
     run(sim, 90.0 * US_PER_S);
     close_plan(sim);
 }
@@ -695,8 +695,8 @@ test_peers_are_asked_for_what_they_have_and_servers_for_the_rest(void **state)
     uint8_t half[64];
     (void)state;
     sim->size_bytes = 64 * MIB; // 256 segments
-    sim->sources[1].kind = FC_SOURCE_PEER;
-    sim->sources[2].kind = FC_SOURCE_PEER;
+    sim->sources[1].kind = FC_SWARM_KIND_PEER;
+    sim->sources[2].kind = FC_SWARM_KIND_PEER;
     open_plan(sim, FC_BALANCE_ADAPTIVE);
     memset(half, 0, sizeof(half));
     memset(half, 0xff, 16); // segments 0 to 127

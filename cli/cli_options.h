@@ -79,7 +79,7 @@
     X(CLI_OPTION_DELETED, "deleted", 0, NULL, "those that were deleted and can be restored")                           \
     X(CLI_OPTION_DELETE, "delete", 0, NULL, "delete here what was deleted on the other side")                          \
     X(CLI_OPTION_INTERVAL, "interval", 'i', "S", "seconds between two lines (1)")                                      \
-    X(CLI_OPTION_LISTEN, "listen", 0, "URL", "where others reach it, such as tls+tcp://0.0.0.0:0")                      \
+    X(CLI_OPTION_LISTEN, "listen", 0, "URL", "where others reach it, such as tls+tcp://0.0.0.0:0")                     \
     X(CLI_OPTION_FOREGROUND, "foreground", 0, NULL, "do not go to the background")
 
 enum cli_option {

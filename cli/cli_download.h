@@ -7,8 +7,8 @@
 #include "cli/cli_progress.h"
 #include "client/fc_file.h"
 
-// cli_download_options sets a transfer up as the options of fc download say. The transfer borrows from `from`, which the
-// caller frees. ERR_INVALID.
+// cli_download_options sets a transfer up as the options of fc download say. The transfer borrows from `from`, which
+// the caller frees. ERR_INVALID.
 enum err cli_download_options(struct cli *cli, struct cli_list *from, struct cli_progress *progress,
     struct fc_transfer_options *transfer, struct err_detail *why) ERR_CHECKED;
 

@@ -105,7 +105,6 @@ tell(const struct fc_progress *state, const uint64_t *speeds, uint64_t total, bo
         cli_json_text(&text, "event", "progress");
         add_json_totals(&text, state, total);
         add_json_sources(&text, state, speeds);
-        cli_json_close(&text);
         cli_json_close_line(&text);
         put(&text, true);
         return;
@@ -160,7 +159,6 @@ cli_givers_sum_up(const struct fc_progress *state, uint64_t elapsed_ms, bool is_
         cli_json_u64(&text, "elapsed_ms", elapsed_ms);
         add_json_totals(&text, state, total);
         add_json_sources(&text, state, speeds);
-        cli_json_close(&text);
         cli_json_close_line(&text);
         put(&text, true);
         return;
@@ -177,7 +175,8 @@ cli_givers_sum_up(const struct fc_progress *state, uint64_t elapsed_ms, bool is_
         cli_text_add(&text, "\n");
     }
     cli_size_format((double)state->wasted_bytes, wasted);
-    cli_text_add(&text, "%7" PRIu64 " segments; %" PRIu64 " asked twice, %" PRIu64 " taken from slow servers, %s wasted\n",
+    cli_text_add(&text,
+        "%7" PRIu64 " segments; %" PRIu64 " asked twice, %" PRIu64 " taken from slow servers, %s wasted\n",
         state->chunks_done, state->duplicates, state->stolen, wasted);
     put(&text, false);
 }

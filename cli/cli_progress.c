@@ -218,8 +218,8 @@ cli_progress_sum_up(const struct cli_progress *progress)
     for (unsigned i = 0; i < progress->last.source_count; i++) {
         givers += progress->sources[i].segments != 0 || progress->sources[i].corrupt_segments != 0;
     }
-    // JSON stays one object of a file unless more is asked for.
-    bool is_wanted = progress->is_verbose || progress->interval_ms != 0 || (givers > 1 && !progress->is_json);
+    // A script gets what it asked for, and no more.
+    bool is_wanted = progress->is_verbose || progress->interval_ms != 0 || (givers > 1 && isatty(STDERR_FILENO));
     if (progress->last.source_count != 0 && is_wanted) {
         cli_givers_sum_up(&progress->last, clock_monotonic_ms() - progress->started_ms, progress->is_json);
     }

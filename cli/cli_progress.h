@@ -38,7 +38,8 @@ void cli_progress_begin(struct cli_progress *progress, const char *name, struct 
 enum err cli_progress_follow(struct cli_progress *progress, const char *command, const struct cli_options *options,
     struct fc_transfer_options *transfer, struct err_detail *why) ERR_CHECKED;
 
-// cli_progress_sum_up says after the end of a download who gave what, when there were several or it was asked for.
+// cli_progress_sum_up says after the end of a download who gave what, when it was asked for, or there were several
+// and standard error is a terminal.
 void cli_progress_sum_up(const struct cli_progress *progress);
 
 // cli_progress_end takes the bar off the terminal.

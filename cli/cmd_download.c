@@ -111,10 +111,11 @@ parse_balance(const char *name, enum fc_balance *out, struct err_detail *why)
             return ERR_OK;
         }
     }
-    return name == NULL ? ERR_OK
-                        : err_fail(why, ERR_INVALID,
-                              "--balance is adaptive, round-robin, random, least-cpu, two-choices or mediator, not \"%s\"",
-                              name);
+    return name == NULL
+               ? ERR_OK
+               : err_fail(why, ERR_INVALID,
+                     "--balance is adaptive, round-robin, random, least-cpu, two-choices or mediator, not \"%s\"",
+                     name);
 }
 
 enum err

@@ -22,14 +22,15 @@ enum {
     POOL_THREADS_LEAST = 2,
     POOL_THREADS_MOST = 8,
     PATIENCE_DEFAULT_S = 30,
+    WAIT_TOLD_US = 400 * 1000, // at the beginning, and after a lost connection, somebody may be back at once
     US_PER_S = 1000 * 1000,
 };
 
 const char *
 fc_balance_name(enum fc_balance balance)
 {
-    static const char *const names[FC_BALANCE_COUNT] = {
-        "adaptive", "round-robin", "random", "least-cpu", "two-choices", "mediator"};
+    static const char *const names[FC_BALANCE_COUNT] = {"adaptive", "round-robin", "random", "least-cpu", "two-choices",
+        "mediator"};
     return names[balance];
 }
 
@@ -235,9 +236,9 @@ fill_progress(struct fc_swarm *swarm, uint64_t now_us)
     measure(swarm, now_us);
     bool is_in_order = swarm->job->part == NULL;
     uint64_t written_bytes = swarm->next_written * swarm->job->file->chunk_size_bytes;
-    progress->done_bytes =
-        !is_in_order ? totals.bytes_there
-                     : (written_bytes < progress->total_bytes ? written_bytes : progress->total_bytes);
+    progress->done_bytes = !is_in_order
+                               ? totals.bytes_there
+                               : (written_bytes < progress->total_bytes ? written_bytes : progress->total_bytes);
     progress->chunks_done = is_in_order ? swarm->next_written : totals.segments_there;
     progress->chunks_resent = swarm->resent;
     progress->sources = swarm->shown;
@@ -247,7 +248,7 @@ fill_progress(struct fc_swarm *swarm, uint64_t now_us)
     progress->wasted_bytes = totals.segments_in_flight == 0 && received > swarm->verified_bytes
                                  ? received - swarm->verified_bytes
                                  : progress->wasted_bytes;
-    progress->is_waiting = swarm->waiting_since_us != 0;
+    progress->is_waiting = swarm->waiting_since_us != 0 && swarm->is_wait_told;
     progress->message = swarm->message.message[0] != '\0' ? swarm->message.message : NULL;
 }
 
@@ -285,20 +286,25 @@ look_for_anybody(struct fc_swarm *swarm)
     if (!totals.is_nobody_up || totals.segments_in_flight != 0 || missing == 0) {
         if (swarm->waiting_since_us != 0) {
             swarm->waiting_since_us = 0;
-            fc_swarm_say(swarm, "a server is back: going on");
+            if (swarm->is_wait_told) {
+                fc_swarm_say(swarm, "a server is back: going on");
+            }
         }
         return;
     }
     if (swarm->waiting_since_us == 0) {
         swarm->waiting_since_us = now_us;
+        swarm->is_wait_told = false;
+    }
+    if (!swarm->is_wait_told && now_us - swarm->waiting_since_us > WAIT_TOLD_US) {
+        swarm->is_wait_told = true;
         fc_swarm_say(swarm,
             "no server can be reached; %" PRIu64 " of %" PRIu64 " segments are missing; waiting for one to return%s%s",
             missing, swarm->segment_count, swarm->last_failure.message[0] != '\0' ? ": " : "",
             swarm->last_failure.message);
     }
     if (patience_s < FC_PATIENCE_ENDLESS && now_us - swarm->waiting_since_us > patience_s * US_PER_S) {
-        fc_swarm_fail(swarm, ERR_UNAVAILABLE,
-            err_message(&swarm->last_failure, ERR_UNAVAILABLE));
+        fc_swarm_fail(swarm, ERR_UNAVAILABLE, err_message(&swarm->last_failure, ERR_UNAVAILABLE));
     }
 }
 
@@ -426,12 +432,11 @@ begin(struct fc_swarm *swarm, struct err_detail *why)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t threads = cores > POOL_THREADS_MOST ? POOL_THREADS_MOST : (uint64_t)cores;
 
-    swarm->segment_count =
-        file->size_bytes / file->chunk_size_bytes + (file->size_bytes % file->chunk_size_bytes != 0);
+    swarm->segment_count = file->size_bytes / file->chunk_size_bytes + (file->size_bytes % file->chunk_size_bytes != 0);
     swarm->progress.total_bytes = file->size_bytes;
     swarm->progress.chunks_total = swarm->segment_count;
     unsigned connections = swarm->options->connections;
-    swarm->connections = connections == 0                          ? FC_SWARM_CONNECTIONS_DEFAULT
+    swarm->connections = connections == 0                         ? FC_SWARM_CONNECTIONS_DEFAULT
                          : connections < FC_SWARM_CONNECTIONS_MAX ? connections
                                                                   : FC_SWARM_CONNECTIONS_MAX;
     threads = threads < POOL_THREADS_LEAST ? POOL_THREADS_LEAST : threads;

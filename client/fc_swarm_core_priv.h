@@ -51,8 +51,8 @@ struct fc_swarm_call {
     bool is_checked; // has been with the pool
     enum err result; // of the check
     struct err_detail why;
-    TAILQ_ENTRY(fc_swarm_call) link;    // of all
-    STAILQ_ENTRY(fc_swarm_call) ended;  // guarded by the mutex
+    TAILQ_ENTRY(fc_swarm_call) link;   // of all
+    STAILQ_ENTRY(fc_swarm_call) ended; // guarded by the mutex
 };
 
 struct fc_swarm_peer {
@@ -91,7 +91,7 @@ struct fc_swarm {
     unsigned peer_count;
     struct rpc_channel *retired[FC_SWARM_RETIRED_MAX];
     unsigned retired_count;
-    int origin; // its number; -1: it is not fetched from
+    int origin;           // its number; -1: it is not fetched from
     bool has_no_segments; // the session's server knows no SegmentServer
     struct fc_swarm_calls calls;
     unsigned call_count;
@@ -101,6 +101,7 @@ struct fc_swarm {
     uint64_t resent;
     uint64_t verified_bytes;
     uint64_t waiting_since_us; // 0: somebody is there
+    bool is_wait_told;
     struct err_detail last_failure; // why a source could not be reached
     struct err_detail message;
     bool is_message_new;

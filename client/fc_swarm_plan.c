@@ -5,8 +5,8 @@
 #include "client/fc_swarm_plan_core_priv.h"
 
 enum {
-    PROBE_FIRST_US = 100 * 1000,          // after the first death: it may just have lost a connection
-    PROBE_US = FC_SWARM_US_PER_S,         // and then at least
+    PROBE_FIRST_US = 100 * 1000,  // after the first death: it may just have lost a connection
+    PROBE_US = FC_SWARM_US_PER_S, // and then at least
     PROBE_LONGEST_US = 10 * FC_SWARM_US_PER_S,
     FLAP_LONGEST_US = 30 * FC_SWARM_US_PER_S,
     SERVED_WELL_US = 10 * FC_SWARM_US_PER_S, // so long without dying: deaths before do not count
@@ -303,8 +303,7 @@ fc_swarm_leave_up(struct fc_swarm_plan *plan, unsigned source, enum fc_swarm_sta
         count_copies(plan, s, -1);
         plan->peers_up -= s->kind == FC_SWARM_KIND_PEER;
         s->deaths = now_us - s->up_us > SERVED_WELL_US ? 1 : s->deaths + 1;
-        uint64_t pause_us =
-            s->deaths == 1 ? PROBE_FIRST_US : grown(PROBE_US, s->deaths - 2, (uint64_t)FLAP_LONGEST_US);
+        uint64_t pause_us = s->deaths == 1 ? PROBE_FIRST_US : grown(PROBE_US, s->deaths - 2, (uint64_t)FLAP_LONGEST_US);
         s->probe_us = now_us + with_jitter(plan, pause_us);
     }
     s->state = state;
@@ -436,8 +435,8 @@ grow_window(const struct fc_swarm_plan *plan, struct fc_swarm_source *source, ui
     }
     source->window += size;
     double rate = fc_swarm_rate(source);
-    source->is_starting = source->window < FC_SWARM_WINDOW_MOST_BYTES &&
-                          (rate == 0 || (double)source->window < 2 * rate * enough_us);
+    source->is_starting =
+        source->window < FC_SWARM_WINDOW_MOST_BYTES && (rate == 0 || (double)source->window < 2 * rate * enough_us);
 }
 
 // ---- Requests ----

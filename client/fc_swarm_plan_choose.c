@@ -23,8 +23,7 @@ find_silent(struct fc_swarm_plan *plan, uint64_t now_us)
     for (unsigned i = 0; i < plan->source_count; i++) {
         const struct fc_swarm_source *source = &plan->sources[i];
         bool may_owe = source->state == FC_SWARM_STATE_UP || source->state == FC_SWARM_STATE_DRAINING;
-        if (may_owe && source->owed_requests != 0 &&
-            now_us > source->last_byte_us + SILENT_US + 4 * source->srtt_us) {
+        if (may_owe && source->owed_requests != 0 && now_us > source->last_byte_us + SILENT_US + 4 * source->srtt_us) {
             fc_swarm_leave_up(plan, i, FC_SWARM_STATE_STALLED, now_us);
         }
     }
@@ -319,7 +318,8 @@ ask_soonest(struct fc_swarm_plan *plan, uint64_t now_us, struct fc_swarm_order *
         if (best == FC_SWARM_SOURCES_MAX) {
             return false;
         }
-        if (find_segment(plan, &plan->sources[best], &segment) && is_worth(plan, &plan->sources[best], segment, now_us)) {
+        if (find_segment(plan, &plan->sources[best], &segment) &&
+            is_worth(plan, &plan->sources[best], segment, now_us)) {
             ask(plan, best, segment, false, now_us, out);
             return true;
         }
@@ -498,8 +498,7 @@ struct theft {
 // find_thief is the source that would bring a segment first, besides the one that was asked for it. Also one that has
 // no room now: it will have soon, and until then nobody slower is to take it.
 static bool
-find_thief(const struct fc_swarm_plan *plan, const struct fc_swarm_request *request, uint64_t now_us,
-    struct theft *out)
+find_thief(const struct fc_swarm_plan *plan, const struct fc_swarm_request *request, uint64_t now_us, struct theft *out)
 {
     out->takes_us = NEVER_US;
     for (unsigned i = 0; i < plan->source_count; i++) {
@@ -538,9 +537,9 @@ find_theft(struct fc_swarm_plan *plan, uint64_t now_us, struct theft *out)
         }
         look_at(plan, theft.request, now_us, &theft.outlook);
         // In order the first is the most urgent, else the one that comes last.
-        bool is_next = out->request == NULL ||
-                       (plan->options.is_in_order ? theft.request->segment < out->request->segment
-                                                  : theft.outlook.answer_us > out->outlook.answer_us);
+        bool is_next =
+            out->request == NULL || (plan->options.is_in_order ? theft.request->segment < out->request->segment
+                                                               : theft.outlook.answer_us > out->outlook.answer_us);
         if (theft.outlook.is_alone && is_next && is_better(plan, &theft)) {
             *out = theft;
         }

@@ -63,8 +63,8 @@ struct fc_swarm_source {
     uint64_t probe_us;  // when it is asked again whether it is there; while it is not up
     uint64_t urgent_us; // the same while nobody is up
     unsigned probe_failures;
-    unsigned deaths; // since it has last served for a while
-    uint64_t up_us;  // since when it is up
+    unsigned deaths;   // since it has last served for a while
+    uint64_t up_us;    // since when it is up
     uint64_t pause_us; // until then it is not asked, because it was busy
 
     uint64_t cursor; // segment after the last one that it was asked for
@@ -78,10 +78,10 @@ struct fc_swarm_source {
 struct fc_swarm_plan {
     struct fc_swarm_plan_options options;
     uint64_t segment_count;
-    uint8_t *states;  // enum fc_swarm_segment of each
-    uint16_t *copies; // of each, among peers that are up
-    uint64_t first_open;      // before it nothing is free
-    uint64_t base;            // in order: what has been written
+    uint8_t *states;     // enum fc_swarm_segment of each
+    uint16_t *copies;    // of each, among peers that are up
+    uint64_t first_open; // before it nothing is free
+    uint64_t base;       // in order: what has been written
     uint64_t free_segments;
     uint64_t there_segments;
     uint64_t there_bytes;

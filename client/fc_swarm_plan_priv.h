@@ -27,7 +27,7 @@ struct fc_swarm_plan_options {
     uint64_t size_bytes; // of the file
     uint32_t segment_bytes;
     enum fc_balance balance;
-    bool is_in_order;           // segments are wanted in order, and at most look_ahead_segments before their turn
+    bool is_in_order; // segments are wanted in order, and at most look_ahead_segments before their turn
     unsigned look_ahead_segments;
     uint64_t in_flight_max_bytes; // asked for or being checked, of all sources
     unsigned requests_max;        // 0: FC_SWARM_REQUESTS_MAX
@@ -112,8 +112,7 @@ enum fc_swarm_failure {
 };
 
 // fc_swarm_plan_failed: a request has failed. One that has ended before is left alone.
-void fc_swarm_plan_failed(struct fc_swarm_plan *plan, uint64_t request, enum fc_swarm_failure failure,
-    uint64_t now_us);
+void fc_swarm_plan_failed(struct fc_swarm_plan *plan, uint64_t request, enum fc_swarm_failure failure, uint64_t now_us);
 
 // fc_swarm_plan_written: in order, so many segments from the beginning need no more memory.
 void fc_swarm_plan_written(struct fc_swarm_plan *plan, uint64_t segments);
@@ -124,8 +123,8 @@ struct fc_swarm_plan_totals {
     uint64_t segments_there;
     uint64_t segments_in_flight; // asked for or being checked
     uint64_t bytes_there;
-    uint64_t duplicates;         // segments that were asked of a second source
-    uint64_t stolen;             // segments that were taken from a slow source
+    uint64_t duplicates; // segments that were asked of a second source
+    uint64_t stolen;     // segments that were taken from a slow source
     bool is_nobody_up;
     bool is_nobody_left; // no source is up, and none will be: each is banned
 };

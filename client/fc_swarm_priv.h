@@ -10,10 +10,10 @@
 struct fc_swarm_job {
     struct fc_session *session;
     const struct fc_transfer_options *options;
-    const struct fc_file *file; // of at least one segment
-    const uint8_t *sha256s;     // of each segment, DIGEST_SHA256_BYTES
+    const struct fc_file *file;  // of at least one segment
+    const uint8_t *sha256s;      // of each segment, DIGEST_SHA256_BYTES
     struct fc_peer_share *share; // told what has arrived; NULL: nobody
-    struct fc_part *part;       // segments are written to their place; NULL: to fd, in order
+    struct fc_part *part;        // segments are written to their place; NULL: to fd, in order
     int fd;
 };
 

@@ -15,8 +15,8 @@
 #include "fc/segment/v1/segment.stub.h"
 
 enum {
-    WRITE_POLL_MS = 50,   // between looks for cancellation while a pipe is full
-    SP_LENGTH_BYTES = 8,  // in front of each message on the wire
+    WRITE_POLL_MS = 50,  // between looks for cancellation while a pipe is full
+    SP_LENGTH_BYTES = 8, // in front of each message on the wire
     LATEST_LOAD_MAX = 1000,
 };
 
@@ -24,12 +24,10 @@ static struct bytes_view
 data_of(const struct fc_swarm_call *call)
 {
     if (call->kind == FC_SWARM_CALL_DOWNLOAD) {
-        const Fc__Filestore__V1__DownloadResponse *response =
-            fc_filestore_v1_file_store_download_response(&call->rpc);
+        const Fc__Filestore__V1__DownloadResponse *response = fc_filestore_v1_file_store_download_response(&call->rpc);
         return bytes_view_of(response->data.data, response->data.len);
     }
-    const Fc__Segment__V1__GetSegmentResponse *response =
-        fc_segment_v1_segment_server_get_segment_response(&call->rpc);
+    const Fc__Segment__V1__GetSegmentResponse *response = fc_segment_v1_segment_server_get_segment_response(&call->rpc);
     return bytes_view_of(response->data.data, response->data.len);
 }
 
@@ -38,8 +36,7 @@ data_of(const struct fc_swarm_call *call)
 void
 fc_swarm_ask(struct fc_swarm *swarm, const struct fc_swarm_order *order)
 {
-    bool is_download =
-        (int)order->source == swarm->origin && (swarm->has_no_segments || !swarm->grant.is_there);
+    bool is_download = (int)order->source == swarm->origin && (swarm->has_no_segments || !swarm->grant.is_there);
     struct fc_swarm_call *call =
         fc_swarm_call_new(swarm, is_download ? FC_SWARM_CALL_DOWNLOAD : FC_SWARM_CALL_SEGMENT, order->source);
     if (call == NULL) {
@@ -101,8 +98,7 @@ check_and_write(struct work *work)
     uint8_t sha256[DIGEST_SHA256_BYTES];
 
     enum err err = data.size == call->size ? digest_of(DIGEST_SHA256, data, sha256) : ERR_CORRUPT;
-    if (err == ERR_OK &&
-        memcmp(sha256, job->sha256s + call->segment * DIGEST_SHA256_BYTES, sizeof(sha256)) != 0) {
+    if (err == ERR_OK && memcmp(sha256, job->sha256s + call->segment * DIGEST_SHA256_BYTES, sizeof(sha256)) != 0) {
         err = ERR_CORRUPT;
     }
     if (err == ERR_OK && job->part != NULL) {
@@ -182,8 +178,8 @@ look_at_good(struct fc_swarm *swarm, struct fc_swarm_call *call)
 {
     struct err_detail why = {0};
 
-    swarm->verified_bytes += call->rpc.response_bytes.size != 0 ? call->rpc.response_bytes.size + SP_LENGTH_BYTES
-                                                                 : call->size;
+    swarm->verified_bytes +=
+        call->rpc.response_bytes.size != 0 ? call->rpc.response_bytes.size + SP_LENGTH_BYTES : call->size;
     (void)!fc_swarm_plan_checked(swarm->plan, call->request, true, fc_swarm_now_us());
     if (swarm->job->part == NULL) {
         write_in_order(swarm, call);

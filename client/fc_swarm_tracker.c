@@ -133,8 +133,7 @@ add_source(struct fc_swarm *swarm, const Fc__Tracker__V1__Source *source)
         strchr(source->urls[0], ',') != NULL || make_tls(source, source->urls[0], &tls) != ERR_OK) {
         return;
     }
-    enum err err =
-        rpc_channel_new(&(struct rpc_channel_options){.url = source->urls[0], .tls = tls}, &channel, NULL);
+    enum err err = rpc_channel_new(&(struct rpc_channel_options){.url = source->urls[0], .tls = tls}, &channel, NULL);
     rpc_channel_free(&channel);
     if (err != ERR_OK) {
         rpc_tls_client_free(&tls);
@@ -300,8 +299,8 @@ close_watch(struct fc_swarm *swarm)
 
     (void)!rpc_client_stream_finish(stream);
     // A server without a tracker is as good as it was before there were any.
-    swarm->tracker.is_wanted = stream->call.status.code != RPC_UNIMPLEMENTED &&
-                               stream->call.status.code != RPC_PERMISSION_DENIED;
+    swarm->tracker.is_wanted =
+        stream->call.status.code != RPC_UNIMPLEMENTED && stream->call.status.code != RPC_PERMISSION_DENIED;
     rpc_client_stream_deinit(stream);
     swarm->tracker.is_open = false;
     swarm->tracker.retry_us = fc_swarm_now_us() + RETRY_US;

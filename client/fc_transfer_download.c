@@ -22,7 +22,7 @@ struct download {
 
     struct fc_part part;
     struct fc_peer_share *share; // a peer of this account that serves what has arrived; NULL: none runs
-    struct bytes sha256s; // of the segments, as far as they have been asked for
+    struct bytes sha256s;        // of the segments, as far as they have been asked for
 };
 
 static uint64_t

@@ -543,7 +543,8 @@ make_equal(unsigned count)
     sim->size_bytes = 256 * MIB;
     sim->segment_bytes = 256 * 1024;
     for (unsigned i = 0; i < count; i++) {
-        sim->sources[i] = (struct source){.kind = i == 0 ? FC_SWARM_KIND_ORIGIN : FC_SWARM_KIND_MIRROR, .rate = 10, .rtt_us = 1000};
+        sim->sources[i] =
+            (struct source){.kind = i == 0 ? FC_SWARM_KIND_ORIGIN : FC_SWARM_KIND_MIRROR, .rate = 10, .rtt_us = 1000};
     }
     return sim;
 }

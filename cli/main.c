@@ -75,6 +75,16 @@ const struct cli_command *const cli_commands[] = {
     &cmd_share,
     &cmd_du,
     &cmd_sync,
+    &cmd_peer_start,
+    &cmd_peer_status,
+    &cmd_peer_update,
+    &cmd_peer_stop,
+    &cmd_peer_end,
+    &cmd_segment_ls,
+    &cmd_segment_stop,
+    &cmd_segment_wake,
+    &cmd_segment_drain,
+    &cmd_top,
     &cmd_health,
     &cmd_call,
     &cmd_describe,
@@ -151,7 +161,7 @@ on_warning(void *context, const char *warning)
 enum err
 cli_chat_open(struct cli *cli, struct err_detail *why)
 {
-    enum err code = cli_session_open(cli, true, why);
+    enum err code = cli->session == NULL ? cli_session_open(cli, true, why) : ERR_OK;
     if (code == ERR_OK && cli->credential.user_name[0] == '\0') {
         // A token from the environment does not say whose it is.
         struct fc_account account;

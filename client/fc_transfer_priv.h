@@ -167,6 +167,10 @@ bool fc_transfer_is_cancelled(const struct fc_transfer *transfer);
 // fc_transfer_report tells the progress, not too often unless is_last.
 void fc_transfer_report(struct fc_transfer *transfer, bool is_last);
 
+// fc_rate_charge puts off what may begin next; fc_rate_is_spent says that it is not yet time. rate may be NULL.
+void fc_rate_charge(struct fc_rate *rate, uint32_t size);
+bool fc_rate_is_spent(const struct fc_rate *rate);
+
 // fc_transfer_error is the outcome of a call of the FileStore, with the reasons that have a code of their own.
 enum err fc_transfer_error(const struct rpc_unary *call);
 

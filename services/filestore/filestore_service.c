@@ -201,13 +201,13 @@ filestore_service_new(const struct filestore_service_options *options, struct fi
         err = filestore_sweep_start(filestore, why);
     }
     if (err == ERR_OK) {
-        err = work_pool_new("file-chunks", CHUNK_THREADS, &filestore->chunk_pool);
+        err = work_pool_new_patient("file-chunks", CHUNK_THREADS, &filestore->chunk_pool);
     }
     if (err == ERR_OK) {
         filestore_wholes_init(&filestore->wholes, filestore->chunk_pool, filestore->timers);
     }
     if (err == ERR_OK) {
-        err = work_pool_new("file-plans", PLAN_THREADS, &filestore->plan_pool);
+        err = work_pool_new_patient("file-plans", PLAN_THREADS, &filestore->plan_pool);
     }
     if (err != ERR_OK) {
         filestore_service_free(&filestore);

@@ -74,6 +74,11 @@ struct filestore_service {
 enum err filestore_grants_open_key(struct filestore_service *filestore, const char *path,
     struct err_detail *why) ERR_CHECKED;
 
+// filestore_grants_root computes the root that a grant of a file commits to. ERR_CANCELLED: the call, which may be
+// NULL, was.
+enum err filestore_grants_root(struct store_tx *tx, const struct filestore_file *file, const struct rpc_call *call,
+    uint8_t root_out[DIGEST_SHA256_BYTES]) ERR_CHECKED;
+
 // filestore_begin and filestore_end surround an operation that leaves its handler, so that
 // filestore_service_free can wait for it. After filestore_end the service may be gone.
 void filestore_begin(struct filestore_service *filestore);

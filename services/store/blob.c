@@ -26,8 +26,9 @@
 
 enum {
     WRITERS = 2,
-    // Bounds how long the first piece of a batch waits for the last.
+    // These bound how long the first piece of a batch waits for the last, and other syncs of the disk for this one.
     BATCH_PIECES_MAX = 32,
+    BATCH_BYTES_MAX = 8 * 1024 * 1024, // but one piece at least
     // What an upload leaves for the database and everybody else.
     RESERVE_BYTES = 16 * 1024 * 1024,
     DIGEST_STEP_BYTES = 256 * 1024, // stays in the processor's cache from one digest to the other
@@ -175,7 +176,12 @@ take_batch_locked(struct blob_store *store)
 {
     struct blob_write *first = store->locked.first;
     struct blob_write *last = first;
+    size_t bytes = first->data.size;
     for (int i = 1; i < BATCH_PIECES_MAX && last->next != NULL; i++) {
+        bytes += last->next->data.size;
+        if (bytes > BATCH_BYTES_MAX) {
+            break;
+        }
         last = last->next;
     }
     store->locked.first = last->next;
@@ -190,6 +196,7 @@ static void *
 run_writer(void *context)
 {
     struct blob_store *store = context;
+    thread_give_way();
     // Without it everything goes through the system's cache.
     uint8_t *step = aligned_alloc(DIRECT_ALIGNMENT_BYTES, DIRECT_STEP_BYTES);
     pthread_mutex_lock(&store->mutex);

@@ -5,6 +5,7 @@
 
 #include "base/work_pool.h"
 #include "services/filestore/filestore_segments.h"
+#include "services/store/blob.h"
 #include "services/tracker/tracker_service.h"
 #include "swarm/swarm_server.h"
 
@@ -41,7 +42,7 @@ run_segment(struct work *work)
     struct read_op op = *(struct read_op *)work;
     struct swarm_ask *ask = op.ask;
     bool is_cancelled = swarm_ask_is_cancelled(ask);
-    uint8_t *data = is_cancelled ? NULL : malloc(ask->size);
+    uint8_t *data = is_cancelled ? NULL : blob_memory(ask->size);
     enum err err = is_cancelled ? ERR_CANCELLED : data == NULL ? ERR_NO_MEMORY : ERR_OK;
     free(work);
     if (err == ERR_OK) {

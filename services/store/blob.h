@@ -5,6 +5,7 @@
 #define STORE_BLOB_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -63,6 +64,9 @@ enum err blob_upload_cancel(struct blob_store *store, const uint8_t id[BLOB_ID_B
 // keeping, when memory and place are multiples of BLOB_ALIGNMENT_BYTES.
 enum err blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,
     size_t size) ERR_CHECKED;
+
+// blob_memory is memory that a part of a large object may be read into past the cache, for the caller to free. NULL.
+uint8_t *blob_memory(size_t size);
 
 // blob_read_upload reads exactly size bytes of an upload, as far as they have been written.
 enum err blob_read_upload(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -50,6 +51,14 @@ blob_direct_write(struct blob_file *file, const struct blob_write *write, uint8_
     }
     *result_out = ERR_OK;
     return true;
+}
+
+uint8_t *
+blob_memory(size_t size)
+{
+    // aligned_alloc wants a multiple.
+    size_t blocks = size / BLOB_ALIGNMENT_BYTES + 1;
+    return aligned_alloc(BLOB_ALIGNMENT_BYTES, blocks * BLOB_ALIGNMENT_BYTES);
 }
 
 bool

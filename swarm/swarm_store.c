@@ -510,11 +510,11 @@ static enum err
 load_one(struct swarm_store *store, const char *name)
 {
     char path[SWARM_PATH_MAX_BYTES];
-    char hex[HEX_ID_BYTES + 1];
+    char hex[HEX_ID_BYTES + 1] = "";
     uint8_t id[E2E_GRANT_ID_BYTES];
     struct swarm_entry *entry = NULL;
-    (void)snprintf(hex, sizeof(hex), "%s", name);
-    if (strlen(hex) != HEX_ID_BYTES || bytes_from_hex(hex, id, sizeof(id)) != ERR_OK) {
+    memcpy(hex, name, strnlen(name, HEX_ID_BYTES));
+    if (bytes_from_hex(hex, id, sizeof(id)) != ERR_OK) {
         return ERR_OK;
     }
     const char *ending = name + HEX_ID_BYTES;

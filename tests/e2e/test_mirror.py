@@ -123,14 +123,19 @@ class Mirrors(FcTestCase):
         self.assertEqual(figure(mirror.http_url, "fc_segment_grants_refused_total"), 1)
 
     def test_an_end_is_told_and_a_death_is_noticed(self):
+        def deaths():
+            return figure(self.fcd.http_url, "fc_tracker_deaths_total")
         mirror = self.mirror("mortal")
         wait_for_state(self.admin, "mortal", "up")
+        before = deaths()
         mirror.kill()
         wait_for_state(self.admin, "mortal", "dead")
+        self.assertEqual(deaths(), before + 1)
         mirror.start()
         wait_for_state(self.admin, "mortal", "up")
         mirror.stop()
-        self.assertNotEqual(sources(self.admin).get("mortal", {"state": "gone"})["state"], "up")
+        self.assertEqual(sources(self.admin)["mortal"]["state"], "dead")
+        self.assertEqual(deaths(), before + 1)  # it has said goodbye
 
     def test_a_mirror_that_hangs_is_dead_until_it_wakes(self):
         mirror = self.mirror("hanging")

@@ -1,10 +1,8 @@
 // fc peer start, status, update, stop.
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
 
-#include "base/file.h"
+#include "base/log.h"
 #include "cli/cli_background.h"
 #include "cli/cli_command.h"
 #include "cli/cli_interrupt.h"
@@ -75,6 +73,7 @@ run_background(struct cli *cli, struct err_detail *why)
     if (code != ERR_OK || !is_worker) {
         return code;
     }
+    log_set_level(LOG_WARN); // as long as there is a terminal
     code = begin(cli, &peer, why);
     if (code == ERR_OK) {
         describe(cli, peer, &text);
@@ -88,6 +87,7 @@ run_background(struct cli *cli, struct err_detail *why)
     }
     (void)snprintf(log_path, sizeof log_path, "%s/log", dir);
     code = cli_background_tell(code, bytes_as_view(&text.bytes), log_path, why);
+    log_set_level(LOG_INFO);
     if (code == ERR_OK) {
         fc_peer_wait(peer, cli_interrupt_fd());
     }
@@ -227,13 +227,14 @@ const struct cli_command cmd_peer_start = {
     .name = "peer start",
     .synopsis = "[DIR...]",
     .summary = "share files from this machine",
-    .details = "In the background, until 'fc peer stop': this machine sends parts of files to others\n"
-               "who are downloading them and may read them. Shared are the files below each DIR that\n"
-               "the server knows, and whatever you download here, now and later; after a restart\n"
-               "too. Files that change are not shared any more.\n"
+    .details = "In the background, until 'fc peer stop', this machine sends parts of files to\n"
+               "others who are downloading them and may read them. Shared are the files below\n"
+               "each DIR that the server knows, and what you download here from now on; it goes\n"
+               "on with both when it is started again. Files that change are shared no more.\n"
                "\n"
-               "It listens at a free port: with TLS at all addresses of this machine, or, when the\n"
-               "server is on this machine, for this machine only. --listen chooses another address.\n",
+               "It listens at a free port: with TLS at all addresses of this machine, or, when\n"
+               "the server is on this machine, for this machine only. --listen chooses another.\n"
+               "Its log is in the data folder, at peer/.../log.\n",
     .options = CLI_ALLOWS(CLI_OPTION_LISTEN) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE) | CLI_ALLOWS(CLI_OPTION_FOREGROUND),
     .arguments_max = CLI_ARGUMENTS_ANY,
     .argument = CLI_ARGUMENT_PATH,
@@ -244,7 +245,7 @@ const struct cli_command cmd_peer_status = {
     .name = "peer status",
     .synopsis = "",
     .summary = "show what this machine shares",
-    .details = "Shows whether the server knows of it, what was sent, and of each file how much of it\n"
+    .details = "Shows whether the server knows of it, what was sent, and how much of each file\n"
                "is here. Ends with 11 when no peer runs.\n",
     .run = run_status,
 };
@@ -253,8 +254,8 @@ const struct cli_command cmd_peer_update = {
     .name = "peer update",
     .synopsis = "",
     .summary = "look through the shared folders again",
-    .details = "Shares what is new in them, and what the server has got to know since. Files that\n"
-               "have changed or gone are not shared any more.\n",
+    .details = "Shares what is new in them, and what the server has got to know since. Files\n"
+               "that have changed or gone are not shared any more.\n",
     .run = run_update,
 };
 
@@ -262,8 +263,8 @@ const struct cli_command cmd_peer_stop = {
     .name = "peer stop",
     .synopsis = "",
     .summary = "stop sharing from this machine",
-    .details = "Tells the server, and lets those finish who are being sent something. Your files\n"
-               "stay as they are.\n",
+    .details = "Tells the server, and lets those finish who are being sent something. Your\n"
+               "files stay as they are.\n",
     .run = run_stop,
 };
 
@@ -271,7 +272,7 @@ const struct cli_command cmd_peer_end = {
     .name = "peer end",
     .synopsis = "",
     .summary = "the same as peer stop",
-    .details = "Tells the server, and lets those finish who are being sent something. Your files\n"
-               "stay as they are.\n",
+    .details = "Tells the server, and lets those finish who are being sent something. Your\n"
+               "files stay as they are.\n",
     .run = run_stop,
 };

@@ -77,8 +77,9 @@ const struct cli_command cmd_segment_ls = {
     .name = "segment ls",
     .synopsis = "",
     .summary = "list the servers that files come from",
-    .details = "For administrators of the server. Shows of each its state, what it is (the origin,\n"
-               "a mirror or a member's peer), how busy it is, what it has sent, and what it has.\n",
+    .details = "For administrators of the server. Shows of each its state, what it is (the\n"
+               "origin, a mirror or a member's peer), how busy it is, what it has sent, and\n"
+               "what it has.\n",
     .run = run_ls,
 };
 

@@ -318,8 +318,8 @@ const struct cli_command cmd_top = {
     .synopsis = "[-i S]",
     .summary = "watch the servers that files come from",
     .details = "For administrators of the server. On a terminal it fills the screen: the arrow\n"
-               "keys choose a server, s stops it, w wakes it, d drains it, q ends. Otherwise, with\n"
-               "-i or --json, it prints a line for each server, and again every S seconds.\n",
+               "keys choose a server, s stops it, w wakes it, d drains it, q ends. Otherwise,\n"
+               "with -i or --json, it prints a line for each server, again every S seconds.\n",
     .options = CLI_ALLOWS(CLI_OPTION_INTERVAL),
     .run = run_top,
 };

@@ -81,8 +81,9 @@ enum err fc_tracker_watch_open(struct fc_session *session, struct fc_tracker_wat
 
 // fc_tracker_watch_take calls fn with what has been heard since, and does not wait. *caught_up_out (never set to false)
 // tells that all that was there at the beginning has been heard. An error: the watch has ended, and tells no more.
-enum err fc_tracker_watch_take(struct fc_tracker_watch *watch, void (*fn)(void *context, const struct fc_source *source),
-    void *context, bool *caught_up_out, struct err_detail *why) ERR_CHECKED;
+enum err fc_tracker_watch_take(struct fc_tracker_watch *watch,
+    void (*fn)(void *context, const struct fc_source *source), void *context, bool *caught_up_out,
+    struct err_detail *why) ERR_CHECKED;
 
 void fc_tracker_watch_close(struct fc_tracker_watch **watch);
 

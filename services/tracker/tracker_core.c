@@ -573,7 +573,9 @@ void
 tracker_core_probed(struct tracker_core *core, struct tracker_source *source, uint64_t incarnation, bool is_reachable,
     struct tracker_now now)
 {
+    bool is_suspected = source->is_suspected;
     source->is_probing = false;
+    source->is_suspected = false;
     if (incarnation != source->incarnation || source->owner == NULL) {
         return;
     }
@@ -584,6 +586,9 @@ tracker_core_probed(struct tracker_core *core, struct tracker_source *source, ui
         source->is_reachable = false;
     } else {
         list_probe(core, source, now.ms + PROBE_AGAIN_MS, true);
+    }
+    if (is_suspected) {
+        list_probe(core, source, now.ms, true);
     }
     settle(core, source, now);
 }
@@ -598,8 +603,12 @@ tracker_core_unprobed(struct tracker_core *core, struct tracker_source *source)
 void
 tracker_core_suspect(struct tracker_core *core, struct tracker_source *source, uint64_t incarnation, uint64_t now_ms)
 {
-    if (incarnation == source->incarnation && source->is_probe_listed && !source->is_probing &&
-        source->state != TRACKER_DEAD) {
+    if (incarnation != source->incarnation || !source->is_probe_listed || source->state == TRACKER_DEAD) {
+        return;
+    }
+    if (source->is_probing) {
+        source->is_suspected = true;
+    } else {
         list_probe(core, source, now_ms, true);
     }
 }

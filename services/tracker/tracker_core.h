@@ -128,6 +128,7 @@ struct tracker_source {
     bool is_heard_listed;
     bool is_probe_listed;
     bool is_probing;
+    bool is_suspected; // while it is being probed: once more, then
     uint64_t probe_ms; // when it is due
     unsigned failed_probes;
     TAILQ_ENTRY(tracker_source) by_change;

@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/work_pool.h"
 #include "client/fc_chat_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
 
@@ -261,7 +262,7 @@ ask_for_room(struct fc_chat *chat, const char *room, struct fc_chat_place **out,
     struct rpc_unary call;
     const Fc__Chat__V1__GetRoomResponse *response = NULL;
     Fc__Chat__V1__GetRoomRequest request = FC__CHAT__V1__GET_ROOM_REQUEST__INIT;
-    request.room = (char *)(uintptr_t)room; // protobuf-c has no const; what is only packed is not written to
+    request.room = fc_lend_text(room);
     fc_chat_start_call(chat, &call);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_get_room(&call, &request, &response), why);
     if (err == ERR_OK) {

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "client/fc_chat_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/chat/v1/chat.stub.h"
 
@@ -295,8 +296,7 @@ fetch_page(struct fc_chat *chat, struct fc_chat_place *place, bool *is_behind_ou
     const Fc__Chat__V1__GetLogResponse *page = NULL;
     Fc__Chat__V1__GetLogRequest request = FC__CHAT__V1__GET_LOG_REQUEST__INIT;
     if (chat->further_keys != NULL) {
-        request.link_id =
-            (ProtobufCBinaryData){.len = E2E_ID_BYTES, .data = (uint8_t *)(uintptr_t)chat->further_keys->id};
+        request.link_id = fc_lend(chat->further_keys->id, E2E_ID_BYTES);
     } else {
         request.room = place->id_text;
     }

@@ -435,17 +435,51 @@ keep_stranger(struct fc_chat *chat, const struct promised *promised, const char 
     return err == ERR_OK ? fc_chat_get_place(chat, promised->room_id, out, why) : err;
 }
 
-// names_maker: the identity that made the link is that of a member who may invite.
+// maker is who added a link to the room's log.
+struct maker {
+    const uint8_t *link_id;
+    uint8_t user_id[E2E_ID_BYTES];
+    bool is_found;
+    enum err err;
+};
+
 static bool
-names_maker(const struct fc_chat_place *place, const uint8_t identity_key[CRYPTO_KEY_BYTES])
+match_maker(void *context, const struct fc_store_entry *kept)
 {
-    const Fc__E2e__V1__RoomState *state = place->state.state;
-    for (size_t i = 0; i < state->n_members; i++) {
-        if (memcmp(state->members[i]->identity_key.data, identity_key, CRYPTO_KEY_BYTES) == 0) {
-            return true;
+    struct maker *maker = context;
+    Fc__E2e__V1__RoomEntry *entry = fc__e2e__v1__room_entry__unpack(NULL, kept->body.size, kept->body.data);
+    if (entry == NULL) {
+        maker->err = ERR_NO_MEMORY;
+        return false;
+    }
+    for (size_t i = 0; i < entry->n_changes && !maker->is_found; i++) {
+        const Fc__E2e__V1__RoomChange *change = entry->changes[i];
+        if (change->kind_case == FC__E2E__V1__ROOM_CHANGE__KIND_ADD_LINK &&
+            memcmp(change->add_link->link_id.data, maker->link_id, E2E_ID_BYTES) == 0) {
+            memcpy(maker->user_id, entry->user_id.data, E2E_ID_BYTES);
+            maker->is_found = true;
         }
     }
-    return false;
+    fc__e2e__v1__room_entry__free_unpacked(entry, NULL);
+    return !maker->is_found;
+}
+
+// check_maker: the identity that made the link is of whoever added it to the log, who may have left the room since.
+static enum err
+check_maker(struct fc_chat *chat, const struct fc_chat_place *place, const struct link *link,
+    const uint8_t identity_key[CRYPTO_KEY_BYTES], struct err_detail *why)
+{
+    struct maker maker = {.link_id = link->keys.id};
+    const struct e2e_user *user = NULL;
+    enum err err = fc_store_room_entries(chat->store, place->row.room_id, 0, match_maker, &maker, why);
+    err = err == ERR_OK ? maker.err : err;
+    if (err == ERR_OK && maker.is_found) {
+        err = fc_chat_user(chat, maker.user_id, 0, &user, why);
+    }
+    if (err == ERR_OK && (user == NULL || memcmp(user->identity_key, identity_key, CRYPTO_KEY_BYTES) != 0)) {
+        err = err_fail(why, ERR_UNTRUSTED, "whoever made this link has not made one in the room that the server shows");
+    }
+    return err;
 }
 
 static enum err
@@ -473,8 +507,8 @@ join_once(struct fc_chat *chat, struct fc_chat_place **place, const struct link 
     if (err == ERR_OK && e2e_room_is_member(&(*place)->state, fc_chat_own_id(chat))) {
         return ERR_OK;
     }
-    if (err == ERR_OK && !names_maker(*place, promised->identity_key)) {
-        err = err_fail(why, ERR_UNTRUSTED, "whoever made this link is not in the room that the server shows");
+    if (err == ERR_OK) {
+        err = check_maker(chat, *place, link, promised->identity_key, why);
     }
     if (err == ERR_OK) {
         err = fc_chat_own_device(chat, &device, why);

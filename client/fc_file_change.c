@@ -1,15 +1,9 @@
 // Changing what is on the server without moving content.
 #include "base/text.h"
+#include "client/fc_lend_priv.h"
 #include "client/fc_transfer_priv.h"
 
 #include "fc/filestore/v1/filestore.stub.h"
-
-// as_text borrows for a message; protobuf-c has no const, and it is only read.
-static char *
-as_text(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
 
 static void
 begin(struct rpc_unary *call, struct fc_session *session)
@@ -30,8 +24,8 @@ fc_file_rename(struct fc_session *session, const char *file, const char *new_nam
     if (err != ERR_OK) {
         return err;
     }
-    request.file = as_text(file);
-    request.new_name = as_text(new_name);
+    request.file = fc_lend_text(file);
+    request.new_name = fc_lend_text(new_name);
     begin(&call, session);
     err = fc_session_explain(&call, fc_filestore_v1_file_store_rename(&call, &request, &response), why);
     if (err == ERR_OK) {
@@ -47,7 +41,7 @@ fc_file_remove(struct fc_session *session, const char *file, uint64_t version, s
     Fc__Filestore__V1__DeleteRequest request = FC__FILESTORE__V1__DELETE_REQUEST__INIT;
     struct rpc_unary call;
 
-    request.file = as_text(file);
+    request.file = fc_lend_text(file);
     request.version = version;
     begin(&call, session);
     enum err err = fc_session_explain(&call, fc_filestore_v1_file_store_delete(&call, &request, NULL), why);
@@ -62,7 +56,7 @@ fc_file_restore(struct fc_session *session, const char *file, struct fc_file *ou
     const Fc__Filestore__V1__RestoreResponse *response = NULL;
     struct rpc_unary call;
 
-    request.file = as_text(file);
+    request.file = fc_lend_text(file);
     begin(&call, session);
     enum err err = fc_session_explain(&call, fc_filestore_v1_file_store_restore(&call, &request, &response), why);
     if (err == ERR_OK) {
@@ -79,12 +73,12 @@ fc_file_share(struct fc_session *session, const char *file, const char *room, co
     Fc__Filestore__V1__ShareRequest request = FC__FILESTORE__V1__SHARE_REQUEST__INIT;
     struct rpc_unary call;
 
-    request.file = as_text(file);
+    request.file = fc_lend_text(file);
     if (room != NULL) {
-        request.room = as_text(room);
+        request.room = fc_lend_text(room);
     }
     if (user_name != NULL) {
-        request.user_name = as_text(user_name);
+        request.user_name = fc_lend_text(user_name);
     }
     request.is_unshare = is_unshare;
     begin(&call, session);
@@ -101,7 +95,7 @@ fc_file_usage(struct fc_session *session, const char *room, struct fc_usage *out
     struct rpc_unary call;
 
     if (room != NULL) {
-        request.room = as_text(room);
+        request.room = fc_lend_text(room);
     }
     begin(&call, session);
     enum err err = fc_session_explain(&call, fc_filestore_v1_file_store_get_usage(&call, &request, &response), why);

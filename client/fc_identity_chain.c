@@ -9,19 +9,13 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "client/fc_identity_priv.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/auth/v1/keys.stub.h"
 
 enum {
     USERS_PER_CALL = 1000, // proto/fc/auth/v1/keys.proto
 };
-
-// lend lends to protobuf-c, whose structs have no const: what is only packed is not written to.
-static uint8_t *
-lend(const void *data)
-{
-    return (uint8_t *)(uintptr_t)data;
-}
 
 // --- What is kept -------------------------------------------------------------------------------------------------
 
@@ -305,9 +299,9 @@ run_round(struct round *round, Fc__Auth__V1__WantedUser *users, Fc__Auth__V1__Wa
         Fc__Auth__V1__WantedUser *user = &users[request.n_users];
         *user = (Fc__Auth__V1__WantedUser)FC__AUTH__V1__WANTED_USER__INIT;
         if (wanted->id != NULL) {
-            user->user_id = (ProtobufCBinaryData){.len = E2E_ID_BYTES, .data = lend(wanted->id)};
+            user->user_id = fc_lend(wanted->id, E2E_ID_BYTES);
         } else {
-            user->user_name = (char *)lend(wanted->name);
+            user->user_name = fc_lend_text(wanted->name);
         }
         user->after_seq = wanted->after_seq;
         list[request.n_users++] = user;

@@ -31,7 +31,7 @@ fc_identity_add_fill(struct fc_identity_add *add, const struct e2e_keys *keys, c
     add->device.device_id = fc_lend(keys->id, sizeof(keys->id));
     add->device.sign_key = fc_lend(keys->sign_public, sizeof(keys->sign_public));
     add->device.box_key = fc_lend(keys->box_public, sizeof(keys->box_public));
-    add->device.name = (char *)(uintptr_t)name;
+    add->device.name = fc_lend_text(name);
     add->device.is_recovery = is_recovery;
     add->change = (Fc__E2e__V1__UserChange)FC__E2E__V1__USER_CHANGE__INIT;
     add->change.kind_case = FC__E2E__V1__USER_CHANGE__KIND_ADD_DEVICE;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "client/fc_lend_priv.h"
 
 #include "fc/filestore/v1/filestore.stub.h"
 
@@ -67,7 +68,7 @@ fc_link_create(struct fc_session *session, const char *file, int64_t expires_uni
     struct rpc_unary call;
     const Fc__Filestore__V1__CreateLinkResponse *response = NULL;
 
-    request.file = (char *)(uintptr_t)file; // protobuf-c has no const; it is only read
+    request.file = fc_lend_text(file);
     request.expires_at_ms = expires_unix_ms;
     fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
     enum err err = fc_session_explain(&call, fc_filestore_v1_file_store_create_link(&call, &request, &response), why);
@@ -111,7 +112,7 @@ fc_link_revoke(struct fc_session *session, const uint8_t id[16], struct err_deta
     struct rpc_unary call;
     const Fc__Filestore__V1__RevokeLinkResponse *response = NULL;
 
-    request.id = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)id, .len = 16};
+    request.id = fc_lend(id, 16);
     fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
     enum err err = fc_session_explain(&call, fc_filestore_v1_file_store_revoke_link(&call, &request, &response), why);
     rpc_unary_deinit(&call);

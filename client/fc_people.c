@@ -95,10 +95,7 @@ fc_people_report(struct fc_session *session, const struct fc_report *report, str
     request.seq = report->seq;
     request.reason = fc_lend_text(report->reason);
     if (report->message_key != NULL) {
-        request.message_key = (ProtobufCBinaryData){
-            .len = FC_PEOPLE_MESSAGE_KEY_BYTES,
-            .data = (uint8_t *)(uintptr_t)report->message_key,
-        };
+        request.message_key = fc_lend(report->message_key, FC_PEOPLE_MESSAGE_KEY_BYTES);
     }
     start_call(session, &call, false);
     enum err err = fc_session_explain(&call, fc_chat_v1_chat_report(&call, &request, NULL), why);

@@ -256,7 +256,7 @@ fc_room_send(struct fc_session *session, const char *room, struct bytes_view tex
     request.room = fc_lend_text(room);
     request.text = (char *)terminated.data;
     if (file_id != NULL) {
-        file.file_id = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)(uintptr_t)file_id};
+        file.file_id = fc_lend(file_id, 16);
         request.file = &file;
     }
     err = send_message(session, &request, out, why);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "client/fc_lend_priv.h"
 #include "client/fc_room.h"
 #include "client/fc_room_inbox_priv.h"
 #include "client/fc_room_priv.h"
@@ -275,8 +276,7 @@ name_rooms(const struct fc_room_stream *stream, char **names)
     for (size_t i = 0; i < stream->room_count; i++) {
         const struct followed_room *room = &stream->rooms[i];
         if (!room->is_over) {
-            // protobuf-c has no const; what is only packed is not written to.
-            names[count++] = (char *)(uintptr_t)(room->is_known ? room->id_text : room->wanted);
+            names[count++] = fc_lend_text(room->is_known ? room->id_text : room->wanted);
         }
     }
     return count;

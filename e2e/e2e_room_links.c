@@ -90,7 +90,7 @@ e2e_room_apply_revoke_link(struct e2e_room_draft *draft, ProtobufCBinaryData lin
     }
     const Fc__E2e__V1__RoomLink *link = e2e_room_find_link(state, link_id.data);
     if (link == NULL) {
-        return err_fail(why, ERR_INVALID, "the room has no such invite link");
+        return err_fail(why, ERR_NOT_FOUND, "the room has no such invite link");
     }
     // Whoever replays the log does not know what time it was, and goes by what the author said.
     int64_t now = draft->now_unix_ms != 0 ? draft->now_unix_ms : draft->entry->created_at_ms;

@@ -369,6 +369,18 @@ rpc_channel_connect(struct rpc_channel *channel)
     rpc_channel_unlock(channel);
 }
 
+uint64_t
+rpc_channel_received_bytes(struct rpc_channel *channel)
+{
+    uint64_t bytes = 0;
+    rpc_channel_lock(channel);
+    for (size_t i = 0; i < channel->connection_count; i++) {
+        bytes += rpc_connection_received_locked(&channel->connections[i]);
+    }
+    rpc_channel_unlock(channel);
+    return bytes;
+}
+
 const char *
 rpc_channel_url(const struct rpc_channel *channel)
 {

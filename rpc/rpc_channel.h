@@ -79,6 +79,9 @@ void rpc_channel_connect(struct rpc_channel *channel);
 
 const char *rpc_channel_url(const struct rpc_channel *channel);
 
+// rpc_channel_received_bytes is how many bytes have come from its servers in all: a large answer can be seen to grow.
+uint64_t rpc_channel_received_bytes(struct rpc_channel *channel);
+
 // rpc_channel_free cancels the calls in flight, which complete with CANCELLED, and waits for their callbacks. At any
 // time, also while it connects or pauses; not from one of the callbacks.
 void rpc_channel_free(struct rpc_channel **channel);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/digest.h"
 #include "base/random.h"
 
@@ -402,30 +403,23 @@ auth_core_login_kdf(struct store_tx *tx, const uint8_t secret[AUTH_SECRET_BYTES]
     return ERR_OK;
 }
 
-// Writes unpadded base64url (RFC 4648) of 32 bytes: 43 characters and NUL.
-static void
-encode_base64url(const uint8_t data[TOKEN_RANDOM_BYTES], char *out)
-{
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    uint32_t buffer = 0;
-    unsigned bits = 0;
-    for (size_t i = 0; i < TOKEN_RANDOM_BYTES; i++) {
-        buffer = buffer << 8 | data[i];
-        for (bits += 8; bits >= 6; bits -= 6) {
-            *out++ = alphabet[buffer >> (bits - 6) & 63];
-        }
-    }
-    *out++ = alphabet[buffer << (6 - bits) & 63]; // 256 bits leave 4 over
-    *out = '\0';
-}
-
-void
+enum err
 auth_core_make_token(char text_out[AUTH_TOKEN_TEXT_BYTES])
 {
     uint8_t secret[TOKEN_RANDOM_BYTES];
+    struct bytes text = {0};
     random_bytes(secret, sizeof(secret));
-    encode_base64url(secret, stpcpy(text_out, TOKEN_PREFIX));
+    enum err err = bytes_append(&text, bytes_view_of_text(TOKEN_PREFIX));
+    if (err == ERR_OK) {
+        err = base64_append_url(&text, bytes_view_of(secret, sizeof(secret)));
+    }
+    if (err == ERR_OK) {
+        memcpy(text_out, text.data, AUTH_TOKEN_TEXT_BYTES - 1);
+        text_out[AUTH_TOKEN_TEXT_BYTES - 1] = '\0';
+    }
     digest_wipe(secret, sizeof(secret));
+    bytes_free_secret(&text);
+    return err;
 }
 
 enum err

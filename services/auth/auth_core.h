@@ -97,8 +97,8 @@ struct auth_session {
     int64_t expires_ms;
 };
 
-// auth_core_make_token draws a new token. The text is a secret.
-void auth_core_make_token(char text_out[AUTH_TOKEN_TEXT_BYTES]);
+// auth_core_make_token draws a new token. The text is a secret. ERR_NO_MEMORY.
+enum err auth_core_make_token(char text_out[AUTH_TOKEN_TEXT_BYTES]) ERR_CHECKED;
 
 // auth_core_add_session stores a login under the hash of its token; sessions that have expired are removed on the way.
 enum err auth_core_add_session(struct store_tx *tx, const char *token, const struct auth_session *session,

@@ -98,7 +98,12 @@ login_hash(struct work *work)
     auth_attempts_succeeded(auth->attempts, user_name);
     random_bytes(op->session.session_id, sizeof(op->session.session_id));
     op->session.expires_ms = clock_unix_ms() + (int64_t)auth->options.token_lifetime_ms;
-    auth_core_make_token(op->token);
+    err = auth_core_make_token(op->token);
+    if (err != ERR_OK) {
+        auth_op_fail_internally(op->op.call, err, "no token could be made");
+        auth_op_free(&op->op, sizeof(*op));
+        return;
+    }
     auth_op_write(&op->op, login_store, login_stored);
 }
 

@@ -117,6 +117,16 @@ class Links(RoomTestCase):
         self.anna.run("send", "team", "after the link")
         self.assert_secrets_are_nowhere()
 
+    def test_a_link_outlives_its_maker_in_the_room(self):
+        self.anna.run("room", "amend", "team", "--add", "bert")
+        self.anna.run("room", "transfer", "team", "bert")
+        link, _ = self.link(self.anna)
+        self.anna.run("leave", "team")
+        joined = self.join(self.carl, link)
+        self.assertEqual(joined.code, DONE, joined)
+        self.bert.run("send", "team", "after anna")
+        self.assertIn("after anna", self.texts(self.carl, "team"))
+
     def test_a_link_that_is_used_up(self):
         link, link_id = self.link(self.anna, "--uses", "1")
         self.assertEqual(self.join(self.bert, link).code, DONE)

@@ -1013,7 +1013,7 @@ make_session(const uint8_t *user_id, uint8_t number, int64_t now_ms, int64_t exp
     memcpy(it.session.account.user_id, user_id, 16);
     memset(it.session.session_id, number, 16);
     it.session.expires_ms = expires_ms;
-    auth_core_make_token(it.token);
+    assert_int_equal(auth_core_make_token(it.token), ERR_OK);
     assert_int_equal(store_write_wait(store, &it.job), ERR_OK);
 }
 

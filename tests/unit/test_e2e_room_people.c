@@ -311,7 +311,7 @@ test_links_end(void **state)
     entry = entry_by(carol);
     entry_revoke_link(entry, &link_keys);
     rekey_for(entry, EVERYBODY(alice, bob, carol));
-    expect(entry, carol, ERR_INVALID, "no such invite link");
+    expect(entry, carol, ERR_NOT_FOUND, "no such invite link");
 }
 
 static void

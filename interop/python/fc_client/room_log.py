@@ -41,6 +41,7 @@ class Member:
 @dataclass
 class Link:
     link: chain_pb2.InviteLink
+    maker_key: bytes  # the identity of who made it, who may have left since
     use_count: int = 0
 
     @property
@@ -214,7 +215,7 @@ class _Step:
         if (len(link.link_id) != e2e.ID_BYTES or not e2e.is_sign_key(link.sign_key) or not e2e.is_box_key(link.box_key)
                 or link.role not in (MEMBER, ADMIN) or link.link_id in self.after.links):
             raise Refused("not a link")
-        self.after.links[link.link_id] = Link(link)
+        self.after.links[link.link_id] = Link(link, self.heads[self.author_id].identity_key)
 
     def _revoke_link(self, link_id: bytes) -> None:
         link = self.after.links.get(link_id)

@@ -212,8 +212,9 @@ class Account:
         room = Room(self, room_id, keys)
         for _ in range(ATTEMPTS):
             room.sync_log()
-            if all(member.identity_key != identity_key for member in room.log.members.values()):
-                raise Refused("whoever made this link is not in the room that the server shows")
+            made = room.log.links.get(link_id)
+            if made is None or made.maker_key != identity_key:
+                raise Refused("whoever made this link has not made one in the room that the server shows")
             draft = room.draft(chain_pb2.RoomChange(join_by_link=chain_pb2.JoinByLink(
                 link_id=link_id, user_name=self.user_name)))
             try:

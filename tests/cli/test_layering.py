@@ -16,7 +16,7 @@ ALLOWED = {
     "e2e": ({"base", "e2e"}, {"e2e"}),
     "swarm": ({"base", "rpc", "e2e", "swarm"}, {"rpc", "segment", "tracker"}),
     "client": ({"base", "db", "rpc", "e2e", "swarm", "client"},
-               {"rpc", "auth", "chat", "e2e", "filestore", "segment", "tracker"}),
+               {"rpc", "auth", "chat", "e2e", "filestore", "peer", "segment", "tracker"}),
     "cli": ({"base", "rpc", "client", "cli"}, set()),
     "services/store": ({"base", "db", "services/store"}, set()),
     **{

@@ -127,16 +127,18 @@ class Mirrors(FcTestCase):
             admin = Fc(origin.url)
             self.addCleanup(admin.close)
             admin.sign_up("operator")
-            content, file = self.upload("shared", MIB // 2, admin)
+            content, file = self.upload("shared", 3 * MIB // 2, admin)
             with Mirror(origin, admin, "shared") as mirror:
                 reader = Reader(admin, file)
-                reader.segment(mirror.url, 0)
+                last = reader.count - 1
+                reader.segment(mirror.url, 0)  # those between are fetched in the background, and come first
                 with contextlib.ExitStack() as stack:
-                    calls = [stack.enter_context(running(reader.start(mirror.url, 1))) for _ in range(4)]
+                    calls = [stack.enter_context(running(reader.start(mirror.url, last))) for _ in range(4)]
                     for call in calls:
                         answer = json.loads(call.communicate()[0])
-                        self.assertEqual(base64.b64decode(answer["data"]), reader.expected(content, 1))
-                self.assertEqual(segments_sent(origin), 2)
+                        self.assertEqual(base64.b64decode(answer["data"]), reader.expected(content, last))
+                wait_until(lambda: len(reader.holding(mirror.url)) == reader.count, "the rest")
+                self.assertEqual(segments_sent(origin), reader.count)
 
     def test_one_file_is_fetched_before_it_is_asked_for(self):
         _, one = self.upload("chosen", MIB // 2, self.admin)

@@ -602,6 +602,9 @@ swarm_store_open(const struct swarm_store_options *options, struct swarm_store *
     if (err == ERR_OK) {
         err = load_all(store, why);
     }
+    if (err == ERR_OK) {
+        err = swarm_store_make_room_locked(store, 0); // the budget may be another one; nobody else knows the store yet
+    }
     // Nobody is told of what was there: who wants to know asks.
     store->on_change = options->on_change;
     store->context = options->context;

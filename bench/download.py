@@ -43,21 +43,19 @@ class Relays:
 
 
 class Mirrors(Fc):
-    """An fcd with three mirrors that have all of its files, and a slow one."""
+    """An fcd with mirrors that have all of its files. rates: what it and they send a second; None: as much as they can."""
 
-    def __init__(self, folder, mirrors=SERVERS - 1, slow=True):
-        super().__init__(folder)
+    def __init__(self, folder, rates):
+        super().__init__(folder, *(("--segment-rate", str(rates[0])) if rates[0] else ()))
         self.folder = folder / "mirrors"
         self.folder.mkdir()
         self.token_file = self.folder / "token"
         self.token_file.touch(mode=0o600)
         self.token_file.write_text(self.token(folder))
-        self.port = int(self.env["FC_SERVER"].rsplit(":", 1)[1])
-        self.ports = [self.port]
+        self.ports = [int(self.env["FC_SERVER"].rsplit(":", 1)[1])]
         self.mirrors = []
-        for number in range(mirrors):
-            self.ports.append(self.add_mirror(f"mirror-{number + 1}"))
-        self.slow_port = self.add_mirror("slow", "--limit-rate", str(SLOW_BYTES)) if slow else None
+        for number, rate in enumerate(rates[1:], 1):
+            self.ports.append(self.add_mirror(f"mirror-{number}", *(("--limit-rate", str(rate)) if rate else ())))
 
     def token(self, folder):
         for line in (folder / "fc" / "config" / "credentials").read_text().splitlines():
@@ -182,9 +180,10 @@ def run(rounds, size_mib=FILE_MIB):
         make_source(source, size_mib)
         md5 = hashlib.md5(source.read_bytes()).hexdigest()
         target = work / "fetched"
-        fc = Mirrors(work)
+        fc = Mirrors(work, [None] * SERVERS + [SLOW_BYTES])
         stack.callback(fc.close)
         fc.fill(source)
+        fc_ports, fc_slow_port = fc.ports[:-1], fc.ports[-1]
         relays = Relays()
         stack.callback(relays.close)
         ports = []
@@ -198,8 +197,8 @@ def run(rounds, size_mib=FILE_MIB):
                 os.link(source, nginx.stored / source.name)
                 ports.append(nginx.port)
             slow_port = ports.pop()
-        run_case("On this machine", rounds, fc, fc.ports, others, ports, source, target)
-        run_case(f"{2 * DELAY_MS} ms away", rounds, fc, [relays.before(port) for port in fc.ports], others,
+        run_case("On this machine", rounds, fc, fc_ports, others, ports, source, target)
+        run_case(f"{2 * DELAY_MS} ms away", rounds, fc, [relays.before(port) for port in fc_ports], others,
                  [relays.before(port) for port in ports], source, target)
-        run_case(f"One of them slow, {SLOW_BYTES // 1000000} MB/s", rounds, fc, [*fc.ports[:-1], fc.slow_port], others,
+        run_case(f"One of them slow, {SLOW_BYTES // 1000000} MB/s", rounds, fc, [*fc_ports[:-1], fc_slow_port], others,
                  [*ports[:-1], slow_port], source, target)

@@ -464,6 +464,8 @@ take_next_chunk(struct fc_transfer *transfer, struct fc_slot *slot, struct err_d
     slot->size = left < transfer->chunk_bytes ? (uint32_t)left : transfer->chunk_bytes;
     slot->tries = 0;
     slot->has_md5 = false;
+    slot->has_hints = false;
+    slot->is_there = false;
     enum err err = transfer->ops->prepare(transfer, slot, &is_needed, why);
     if (err != ERR_OK) {
         return err;

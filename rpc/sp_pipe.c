@@ -14,6 +14,7 @@
 #include "rpc/sp_pipe.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +241,7 @@ try_receive(struct sp_pipe *pipe, uint8_t *at, size_t size)
         return false;
     }
     pipe->tries_left--;
+    sched_yield(); // whoever has something for another pipe
     return sp_stream_try_receive(&pipe->stream, at, size) != NNG_ECANCELED;
 }
 

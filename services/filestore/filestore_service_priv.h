@@ -18,6 +18,7 @@
 #include "services/filestore/filestore_core.h"
 #include "services/filestore/filestore_names.h"
 #include "services/filestore/filestore_service.h"
+#include "services/filestore/filestore_whole.h"
 
 #include "fc/filestore/v1/filestore.pb-c.h"
 
@@ -38,6 +39,7 @@ struct filestore_service {
     struct blob_store *blobs;
     struct filestore_rooms rooms;
     struct work_pool *chunk_pool;
+    struct filestore_wholes wholes;
     struct work_pool *plan_pool;
     struct filestore_http *http;
     bool has_links;

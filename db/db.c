@@ -33,8 +33,7 @@ enum {
     "PRAGMA foreign_keys = ON;"                                                                                        \
     "PRAGMA temp_store = MEMORY;"                                                                                      \
     "PRAGMA journal_size_limit = 16777216;"
-// A longer one has to be copied less often, and then many of its pages only once.
-static const char settings_of_writer[] = SETTINGS_OF_ALL "PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 4096;";
+static const char settings_of_writer[] = SETTINGS_OF_ALL "PRAGMA cache_size = -4096;";
 static const char settings_of_reader[] = SETTINGS_OF_ALL "PRAGMA cache_size = -1024; PRAGMA query_only = ON;";
 // Keys and messages that have been deleted are overwritten.
 static const char settings_of_private[] = SETTINGS_OF_ALL "PRAGMA cache_size = -2048; PRAGMA secure_delete = ON;";

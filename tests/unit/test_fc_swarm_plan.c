@@ -14,14 +14,14 @@
 
 enum {
     SEEDS = 1000,
-    FAULTY_SEEDS = 300,
+    FAULTY_SEEDS = 100,
     SOURCES_MAX = 16,
     QUEUE_MAX = 512,
     US_PER_S = 1000 * 1000,
     TICK_US = 20 * 1000,
     MIB = 1024 * 1024,
     HEARD_US = 2 * US_PER_S, // of a probe that is not answered
-    CHECKS_ALL_SEEDS = 8,    // of so many seeds one is looked at after each event
+    CHECKS_ALL_SEEDS = 50,   // of so many seeds one is looked at after each event
 };
 
 struct reply {

@@ -196,6 +196,23 @@ class Mirrors(FcTestCase):
             else:
                 wait_until(lambda: reader.ask(mirror.url, 0).code == UNREACHABLE, f"the mirror to be {state}")
 
+    def test_a_segment_that_a_reader_complains_about_is_checked_and_fetched_anew(self):
+        content, file = self.upload("rotten", MIB // 2)
+        mirror = self.mirror("rotten")
+        reader = Reader(self.reader, file)
+        reader.segment(mirror.url, 0)
+        wait_until(lambda: len(reader.holding(mirror.url)) == reader.count, "all of it to be there")
+        with open(os.path.join(mirror.data, "segments", file["id"] + ".data"), "r+b") as data:
+            data.seek(reader.chunk + 100)
+            data.write(b"rot")
+        self.assertNotEqual(reader.segment(mirror.url, 1), reader.expected(content, 1))
+        source = sources(self.admin)["rotten"]
+        source_id = base64.b64encode(bytes.fromhex(source["id"])).decode()
+        self.reader.run("call", "fc.tracker.v1.Tracker/Report",
+                        f'{{"sourceId":"{source_id}","incarnation":"{source["incarnation"]}","failure":"CORRUPT",'
+                        f'"fileId":"{reader.id}","segment":"1"}}')
+        wait_until(lambda: reader.segment(mirror.url, 1) == reader.expected(content, 1), "the segment to be right")
+
     def refused(self, fc, pattern, mode=0o600):
         with self.assertRaisesRegex(AssertionError, pattern):
             settings = "--role", "segment", "--origin", self.fcd.url, "--token-file", write_token(fc, mode)

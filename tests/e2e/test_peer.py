@@ -131,6 +131,15 @@ class Peers(PeerTestCase):
         self.start(fc)
         fc.run("peer", "end")
 
+    def test_it_starts_again_after_an_end_without_warning(self):
+        fc = self.person("gerd")
+        with running(fc.start("peer", "start", "--foreground")) as process:
+            self.assertIn(b"shares files", process.stdout.readline())
+            process.kill()
+        self.assert_fails(fc.try_run("peer", "status"), NOT_FOUND, "no peer of this account runs")
+        self.start(fc)
+        self.status(fc)
+
     def test_what_was_shared_is_shared_after_a_restart(self):
         fc, content, reader = self.share_folder("greta")
         fc.run("peer", "stop")

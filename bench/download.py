@@ -46,7 +46,7 @@ class Mirrors(Fc):
     """An fcd with mirrors that have all of its files. rates: what it and they send a second; None: as much as they can."""
 
     def __init__(self, folder, rates):
-        super().__init__(folder, *(("--segment-rate", str(rates[0])) if rates[0] else ()))
+        super().__init__(folder, *(("--limit-rate", str(rates[0])) if rates[0] else ()))
         self.folder = folder / "mirrors"
         self.folder.mkdir()
         self.token_file = self.folder / "token"

@@ -35,7 +35,7 @@ class Member:
 def measure(work, peers):
     """Seconds until each has the file, and how many copies the server has sent."""
     server = subprocess.Popen([BUILD / "services/daemon/fcd", "--data", work / "fcd", "--listen", "tcp://127.0.0.1:0",
-                               "--http", "off", "--segment-rate", str(RATE)],
+                               "--http", "off", "--limit-rate", str(RATE)],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     members = []
     try:

@@ -180,7 +180,7 @@ make_segments(struct daemon_swarm *swarm, const struct daemon_options *options, 
                 .read_holding = read_holding,
                 .context = swarm,
             },
-        .limit_bytes_per_s = options->segment_rate_bytes,
+        .limit_bytes_per_s = options->limit_bytes_per_s,
     };
     size_t rule_count = 0;
     enum err err = swarm_server_new(&segments, &swarm->segments);
@@ -242,6 +242,12 @@ enum err
 daemon_swarm_start(struct daemon_swarm *swarm)
 {
     return tracker_service_start(swarm->tracker);
+}
+
+void
+daemon_swarm_end_session(struct daemon_swarm *swarm, const uint8_t session_id[16])
+{
+    tracker_service_end_session(swarm->tracker, session_id);
 }
 
 void

@@ -123,7 +123,7 @@ class Mirrors(FcTestCase):
                 self.assertEqual(sorted(len(reader.holding(mirror.url)) for reader in readers), [0, 2, 2])
 
     def test_readers_who_wait_for_the_same_segment_share_one_fetch(self):
-        with Fcd("--segment-rate", "256K") as origin:  # a segment a second
+        with Fcd("--limit-rate", "256K") as origin:  # a segment a second
             admin = Fc(origin.url)
             self.addCleanup(admin.close)
             admin.sign_up("operator")

@@ -182,7 +182,7 @@ class Peers(PeerTestCase):
 
 
 class Downloads(PeerTestCase):
-    fcd_options = "--segment-rate", "1M"  # so that a download takes its time
+    fcd_options = "--limit-rate", "1M"  # so that a download takes its time
 
     def test_a_download_is_shared_while_it_arrives_and_afterwards(self):
         uploader = self.person("karl")

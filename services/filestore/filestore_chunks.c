@@ -340,7 +340,9 @@ download_run(struct work *work)
         err = store_read(filestore->store, download_look, op);
     }
     if (err == ERR_OK) {
-        data = malloc(op->size);
+        // aligned_alloc wants a multiple.
+        size_t room = (op->size + BLOB_ALIGNMENT_BYTES - 1) / BLOB_ALIGNMENT_BYTES * BLOB_ALIGNMENT_BYTES;
+        data = aligned_alloc(BLOB_ALIGNMENT_BYTES, room);
         err = data != NULL ? ERR_OK : ERR_NO_MEMORY;
     }
     if (err == ERR_OK) {

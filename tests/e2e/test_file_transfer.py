@@ -96,11 +96,20 @@ class Transfers(FcTestCase):
         upload_id = self.alice.run(*self.through("upload", "--resume", "--dry-run")).text.split()[0]
         laptop = self.person()
         self.login_through_proxy(laptop)
-        laptop.write("file", content)
+        laptop.write("copy", content)
         result = laptop.try_run(*self.through("upload", "--resume", upload_id))
         self.assert_fails(result, NOT_FOUND, upload_id)
+        self.assertEqual(laptop.run(*self.through("upload", "--resume", "--dry-run")).text,
+                         f"{upload_id}  {len(content):14}  file  -\n")
+        listed = laptop.run(*self.through("upload", "--resume", "--dry-run", "--json")).object
+        self.assertEqual(listed, {"id": upload_id, "name": "file", "size": len(content), "arrived": listed["arrived"]})
+        self.assertGreater(listed["arrived"], 0)
+        self.assertLess(listed["arrived"], len(content))
+        self.assertEqual(self.person(self.name + "x").run("upload", "--resume", "--dry-run").text, "")
         before = self.count(UPLOAD)
-        self.assertEqual(laptop.run(*self.through("upload", "--resume", upload_id, "file")).text, f"{md5(content)}  file\n")
+        self.assertEqual(laptop.run(*self.through("upload", "--resume", upload_id, "copy")).text, f"{md5(content)}  file\n")
+        self.assertEqual(laptop.run(*self.through("upload", "--resume", "--dry-run")).text, "")
+        self.assert_fails(laptop.try_run(*self.through("upload", "--resume", upload_id, "copy")), NOT_FOUND, "ended")
         self.assertLess(self.count(UPLOAD) - before, 40)
         self.assertEqual(self.alice.run("cat", "file").stdout, content)
 

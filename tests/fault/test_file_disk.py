@@ -1,16 +1,14 @@
-"""fcd and fc are killed during uploads, and the server's disk fills up: a file is whole or not there."""
+"""Disks that are full, cannot be written or lie, of the server and of a client: errors are clear, nothing else is harmed."""
+import contextlib
 import hashlib
 import os
-import random
 import shutil
 import subprocess
 import tempfile
 import unittest
 
-from fcd_process import DONE, LIMITED, QUEUED, NOT_FOUND, Fcd, FcTestCase, limit, running, wait_until
+from fcd_process import DONE, FAILED, LIMITED, QUEUED, Fcd, FcTestCase, limit, running, wait_until
 
-# Rounds of killing; a longer hunt sets FC_FAULT_KILLS.
-KILLS = int(os.environ.get("FC_FAULT_KILLS", "8"))
 MIB = 1024 * 1024
 
 
@@ -27,66 +25,39 @@ def stored_bytes(data):
     return total
 
 
+@contextlib.contextmanager
+def small_disk(size):
+    """A folder that is a disk of its own. Skips the test where that cannot be."""
+    folder = tempfile.mkdtemp(prefix="fcd-disk-")
+    try:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], capture_output=True,
+                                 text=True, check=False)
+        if mounted.returncode != 0:
+            raise unittest.SkipTest(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def shim_environment(program, control):
+    """For a program with the shim that reads `control`; a sanitizer's library has to come first."""
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    sanitizers = [line.split()[2] for line in linked.splitlines() if "libasan.so" in line or "libtsan.so" in line]
+    return {"LD_PRELOAD": " ".join([*sanitizers, os.environ["DISK_SHIM"]]), "FC_DISK_SHIM": control}
+
+
+def ask_for(control, kind, path):
+    """Tells the shim what is to happen to files whose paths contain this."""
+    with open(control + "-new", "w", encoding="utf-8") as file:
+        file.write(f"{kind} {path}\n")
+    os.replace(control + "-new", control)
+
+
 def names_of(fc):
     return [file["name"] for file in fc.run("ls", "--json").objects]
-
-
-class FileKill(FcTestCase):
-    def setUp(self):
-        self.random = random.Random(20260102)
-
-    def make_file(self, fc, name, size):
-        content = self.random.randbytes(size)
-        fc.write(name, content)
-        return content
-
-    def upload_until(self, fc, name, fraction, size):
-        """Starts an upload and returns it when about this part of it is on the server's disk, or it has ended."""
-        before = stored_bytes(self.fcd.data)
-        process = fc.start("upload", name)
-        wait_until(lambda: stored_bytes(self.fcd.data) - before >= fraction * size or process.poll() is not None,
-                   "chunks on the disk", 30)
-        return process
-
-    def assert_reads_back(self, fc, name, content):
-        fc.run("download", name, "-o", "copy")
-        self.assertEqual(hashlib.md5(fc.read("copy")).digest(), hashlib.md5(content).digest())
-
-    def test_uploads_survive_kills_of_fcd(self):
-        fc = self.person("ann")
-        contents = {}
-        before = stored_bytes(self.fcd.data)
-        for number in range(KILLS):
-            name, size = f"file-{number}", self.random.randint(1, 24 * MIB)
-            contents[name] = self.make_file(fc, name, size)
-            # The last rounds are for the moments around the commit.
-            fraction = self.random.random() if number < KILLS - 3 else 1
-            with running(self.upload_until(fc, name, fraction, size)) as process:
-                self.fcd.kill()
-                self.fcd.start()
-                stdout, stderr = process.communicate(timeout=limit(60))
-                self.assertEqual(process.returncode, DONE, stderr)
-                self.assertIn(hashlib.md5(contents[name]).hexdigest(), stdout.decode())
-        self.assertEqual(names_of(fc), sorted(contents))
-        for name, content in contents.items():
-            self.assert_reads_back(fc, name, content)
-        self.assertEqual(stored_bytes(self.fcd.data), before)
-
-    def test_an_upload_whose_sender_was_killed_is_not_there_and_can_be_sent_again(self):
-        fc = self.person("bea")
-        for number in range(3):
-            name, size = f"file-{number}", 24 * MIB
-            content = self.make_file(fc, name, size)
-            with running(self.upload_until(fc, name, self.random.random() / 2, size)) as process:
-                process.kill()
-                process.wait()
-            self.fcd.kill()
-            self.fcd.start()
-            self.assertNotIn(name, names_of(fc))
-            self.assert_fails(fc.try_run("download", name, "-o", "none"), NOT_FOUND, "no file")
-            self.assertEqual([entry for entry in os.listdir(fc.cwd) if entry.startswith("none")], [])
-            fc.run("upload", name)
-            self.assert_reads_back(fc, name, content)
 
 
 class DiskFull(FcTestCase):
@@ -94,13 +65,7 @@ class DiskFull(FcTestCase):
 
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0:
-            raise unittest.SkipTest("mounting a small tmpfs needs root")
-        cls.disk = tempfile.mkdtemp(prefix="fcd-disk-")
-        cls.addClassCleanup(shutil.rmtree, cls.disk, ignore_errors=True)
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", cls.disk], check=False).returncode != 0:
-            raise unittest.SkipTest("a tmpfs cannot be mounted here")
-        cls.addClassCleanup(subprocess.run, ["umount", "-l", cls.disk], check=True)
+        cls.disk = cls.enterClassContext(small_disk("64m"))
         cls.filler = os.path.join(cls.disk, "filler")
         cls.fcd = Fcd(data=os.path.join(cls.disk, "data"))
         cls.addClassCleanup(cls.fcd.close)
@@ -162,6 +127,96 @@ class DiskFull(FcTestCase):
         self.assertEqual([one["text"] for one in fc.run("history", "den", "--json").objects],
                          ["before", "during 0", "during 1", "after"])
         newcomer.run("whoami")
+
+
+class ClientDiskFull(FcTestCase):
+    """A machine whose disk holds 8 MiB."""
+
+    def test_what_does_not_fit_is_not_begun(self):
+        fc = self.person("ann")
+        content = os.urandom(12 * MIB)
+        fc.write("file", content)
+        fc.run("upload", "file")
+        with small_disk("8m") as disk:
+            path = os.path.join(disk, "copy")
+            self.assert_fails(fc.try_run("download", "file", "-o", path), LIMITED,
+                              rf"needs {len(content)} bytes, but the disk has [0-9]+ free")
+            self.assertEqual(os.listdir(disk), [])
+            subprocess.run(["mount", "-o", "remount,size=32m", disk], check=True)
+            fc.run("download", "file", "-o", path)
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), content)
+
+    def test_a_disk_that_fills_up_meanwhile(self):
+        """The room was taken before anything was fetched, so that nothing can go wrong any more."""
+        fc = self.person("bea")
+        content = os.urandom(4 * MIB)
+        fc.write("file", content)
+        fc.run("upload", "file")
+        with small_disk("8m") as disk:
+            path = os.path.join(disk, "copy")
+            with running(fc.start("download", "file", "-o", path, "--limit-rate", "4M")) as process:
+                wait_until(lambda: os.path.exists(path + ".part.journal") or process.poll() is not None,
+                           "the download to begin")
+                with contextlib.suppress(OSError), open(os.path.join(disk, "filler"), "wb", buffering=0) as filler:
+                    while True:
+                        filler.write(bytes(65536))
+                _, stderr = process.communicate(timeout=limit(60))
+            self.assertEqual(process.returncode, DONE, stderr)
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), content)
+
+
+class BadDisk(FcTestCase):
+    """Disks whose calls fail, by way of a shim around the system's."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory(prefix="fcd-shim-"))
+        cls.control = os.path.join(cls.folder, "control")
+        cls.fcd = Fcd(env=shim_environment(os.environ["FCD"], cls.control))
+        cls.addClassCleanup(cls.fcd.close)
+
+    def test_a_sync_of_the_server_s_fails_once(self):
+        fc = self.person("cay")
+        content = os.urandom(6 * MIB)
+        fc.write("file", content)
+        ask_for(self.control, "eio-once", self.fcd.data + "/uploads/")
+        self.assertEqual(fc.run("upload", "file").text, f"{hashlib.md5(content).hexdigest()}  file\n")
+        self.assertFalse(os.path.exists(self.control), "no sync has failed")
+        self.assertIn("BLOB-SYNC", self.fcd.stderr())
+        self.assertEqual(fc.run("cat", "file").stdout, content)
+
+    def test_a_sync_of_the_client_s_fails_once(self):
+        fc = self.person("dan")
+        control = os.path.join(fc.folder, "control")
+        fc.env.update(shim_environment(os.environ["FC"], control))
+        content = os.urandom(3 * MIB)
+        fc.write("file", content)
+        fc.run("upload", "file")
+        ask_for(control, "eio-once", "copy.part")
+        fc.run("download", "file", "-o", "copy")
+        self.assertFalse(os.path.exists(control), "no sync has failed")
+        self.assertEqual(fc.read("copy"), content)
+        self.assertEqual(sorted(os.listdir(fc.cwd)), ["copy", "file"])
+
+    def test_a_disk_that_cannot_be_written_any_more(self):
+        fc = self.person("eve")
+        content = os.urandom(MIB)
+        fc.write("file", content)
+        fc.run("upload", "file")
+        fc.write("other", os.urandom(MIB))
+        ask_for(self.control, "rofs", self.fcd.data)
+        try:
+            self.assertEqual(fc.run("cat", "file").stdout, content)
+            self.assertEqual(names_of(fc), ["file"])
+            for arguments in (("upload", "other"), ("rm", "file"), ("mv", "file", "moved")):
+                self.assert_fails(fc.try_run(*arguments), FAILED, "the server's disk (cannot be written|has failed): tell its operator")
+        finally:
+            os.unlink(self.control)
+        self.assertEqual(names_of(fc), ["file"])
+        fc.run("upload", "other")
+        self.assertEqual(names_of(fc), ["file", "other"])
 
 
 if __name__ == "__main__":

@@ -167,6 +167,7 @@ struct fc_chat_draft {
     const char *topic;               // NULL: none
     const uint8_t *file_id;          // 16 bytes: announces a file that was shared with the room; or NULL
     const struct fc_chat_file *file; // NULL: nothing more to say; encrypted rooms need it
+    const uint8_t *message_id;       // 16 bytes: of two drafts with the same one is sent; NULL: a new one
 };
 
 // fc_chat_send returns when the message is on the server's disk. It is written to the outbox first, so that it is sent

@@ -10,6 +10,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "client/fc_chat.h"
+#include "client/fc_chat_priv.h"
 #include "client/fc_file.h"
 #include "client/fc_session.h"
 
@@ -60,6 +61,25 @@ void fc_sealing_stored(struct fc_sealing *sealing, const uint8_t file_id[16]);
 
 // fc_sealing_end removes it, or leaves it for another try.
 void fc_sealing_end(struct fc_sealing *sealing, bool is_kept);
+
+// What sending a file to a room is made of, in fc_chat_upload.c. fc_chat_find_room finds a room under the lock and copies
+// what a transfer needs of it, which goes on without.
+enum err fc_chat_find_room(struct fc_chat *chat, const char *room, struct fc_chat_place *out,
+    struct err_detail *why) ERR_CHECKED;
+
+// fc_chat_announce announces a file that was shared with the room; announced again it is there once.
+enum err fc_chat_announce(struct fc_chat *chat, const char *room, const uint8_t file_id[16],
+    const struct fc_chat_file *file, const char *name, struct err_detail *why) ERR_CHECKED;
+// fc_chat_announce_plain looks at the file at path first.
+enum err fc_chat_announce_plain(struct fc_chat *chat, const struct fc_chat_place *place, const char *path,
+    const uint8_t file_id[16], const char *name, struct err_detail *why) ERR_CHECKED;
+
+// fc_chat_finish_sealed announces what was stored of a sealed file, if it is that. out describes the file itself.
+enum err fc_chat_finish_sealed(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_sealing *sealing,
+    const struct fc_file *stored, struct fc_file *out, struct err_detail *why) ERR_CHECKED;
+
+// fc_chat_is_worth_keeping tells failures after which the same upload can go on.
+bool fc_chat_is_worth_keeping(enum err err);
 
 // fc_sealing_spool_path is where sealed bytes of a file on the server go while they are fetched.
 enum err fc_sealing_spool_path(const uint8_t *file_id, size_t size, char out[FC_SEALING_PATH_MAX_BYTES],

@@ -26,7 +26,7 @@ struct fc_file {
     int64_t expires_unix_ms;  // 0: it stays
 };
 
-// fc_file_stat finds a file by name, "ROOM/NAME", or id in hexadecimal. ERR_NOT_FOUND.
+// fc_file_stat finds a file by name, "@OWNER/NAME", "ROOM/NAME", or id in hexadecimal. ERR_NOT_FOUND.
 enum err fc_file_stat(struct fc_session *session, const char *file, struct fc_file *out,
     struct err_detail *why) ERR_CHECKED;
 

@@ -221,7 +221,6 @@ fc_part_finish(struct fc_part *part, struct err_detail *why)
 {
     if (fsync(part->fd) != 0) {
         int error_number = errno;
-        part->is_lost = true;
         return err_fail(why, err_from_errno(error_number), "cannot write \"%s\" to the disk: %s", part->part_path,
             strerror(error_number));
     }

@@ -290,7 +290,6 @@ fc_part_note(struct fc_part *part, uint64_t index, const uint8_t sha256[DIGEST_S
         journal->unsynced_bytes = 0;
         if (fdatasync(part->fd) != 0) {
             int error_number = errno;
-            part->is_lost = true;
             return err_fail(why, err_from_errno(error_number), "cannot write \"%s\" to the disk: %s", part->part_path,
                 strerror(error_number));
         }

@@ -30,7 +30,6 @@ struct fc_part {
     char path[FC_PART_PATH_MAX_BYTES];
     char part_path[FC_PART_PATH_MAX_BYTES];
     bool is_replacing;
-    bool is_lost; // the disk did not take what was written: nobody knows what of it
     struct fc_part_journal journal;
 };
 

@@ -413,10 +413,9 @@ download_file(struct download *download, const struct fc_download *what, bool *i
     return err == ERR_OK ? finish_part(download, what, why) : err;
 }
 
-// fetch_once fetches a file. *is_lost_out: the disk has failed to take what had arrived.
-static enum err
-fetch_once(struct fc_session *session, const struct fc_download *what, const struct fc_transfer_options *options,
-    struct fc_file *out, bool *is_skipped_out, bool *is_lost_out, struct err_detail *why)
+enum err
+fc_file_fetch(struct fc_session *session, const struct fc_download *what, const struct fc_transfer_options *options,
+    struct fc_file *out, bool *is_skipped_out, struct err_detail *why)
 {
     struct download download;
     bool is_skipped = false;
@@ -428,24 +427,8 @@ fetch_once(struct fc_session *session, const struct fc_download *what, const str
         *out = download.file;
         *is_skipped_out = is_skipped;
     }
-    *is_lost_out = download.part.is_lost;
     download_deinit(&download, fc_transfer_is_passing(err) || err == ERR_UNAUTHENTICATED);
     return explain_cancelled(&download, err, why);
-}
-
-enum err
-fc_file_fetch(struct fc_session *session, const struct fc_download *what, const struct fc_transfer_options *options,
-    struct fc_file *out, bool *is_skipped_out, struct err_detail *why)
-{
-    bool is_lost = false;
-
-    enum err err = fetch_once(session, what, options, out, is_skipped_out, &is_lost, why);
-    if (is_lost && err != ERR_OK) {
-        // The system tells once that data was lost, and not what: so nothing that had arrived is believed. A disk that
-        // fails again is left alone.
-        err = fetch_once(session, what, options, out, is_skipped_out, &is_lost, why);
-    }
-    return err;
 }
 
 enum err

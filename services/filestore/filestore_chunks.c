@@ -82,12 +82,9 @@ upload_finish(struct filestore_upload_op *op, enum err result, const char *reaso
         err_fail(&op->why, result, "you have no such upload: it was cancelled, or is older than 7 days");
     } else if (result == ERR_NO_SPACE) {
         err_fail(&op->why, result,
-            "the server's disk is full: chunk %llu was not stored; try again when its operator has made room",
+            "the server's disk is full: chunk %llu was not stored; the upload can go on when its operator has made "
+            "room",
             (unsigned long long)op->index);
-    } else if (result == ERR_IO) {
-        // The system tells of lost data once: what is written again is synced anew. blob.c has logged it.
-        result = err_fail(&op->why, ERR_UNAVAILABLE,
-            "the server's disk failed to store chunk %llu: send it again", (unsigned long long)op->index);
     }
     if (result == ERR_OK) {
         response.md5.data = op->chunk.md5;

@@ -50,18 +50,12 @@ void
 filestore_fail(struct rpc_call *call, enum err code, const struct err_detail *why, const char *reason)
 {
     bool is_explained = why != NULL && why->message[0] != '\0';
-    bool is_disk_failure = !is_explained && code == ERR_IO;
 
     if (!is_explained && (code == ERR_IO || code == ERR_CORRUPT || code == ERR_INTERNAL)) {
         log_error("FILE-CALL-FAILED", NULL, "a call failed: %s", err_sentence(code));
         code = ERR_INTERNAL;
     }
     struct err_detail unwritable = {0};
-    if (is_disk_failure) {
-        code = err_fail(&unwritable, ERR_INTERNAL, "the server's disk has failed: tell its operator");
-        why = &unwritable;
-        is_explained = true;
-    }
     if (!is_explained && code == ERR_DENIED) {
         // Callers who may not do something are told why: this is the disk's refusal, as of one that is read-only.
         log_error("FILE-UNWRITABLE", NULL, "the data folder cannot be written: is its disk read-only?");

@@ -114,7 +114,8 @@ upload_one(struct cli *cli, const char *path, struct fc_rate *rate, struct err_d
         S_ISDIR(status.st_mode)) {
         return cli_upload_folder(cli, path, rate, why);
     }
-    return cli_options_has(options, CLI_OPTION_DRY_RUN) ? plan_file(cli, &what, why) : cli_upload_send(cli, &what, rate, why);
+    return cli_options_has(options, CLI_OPTION_DRY_RUN) ? plan_file(cli, &what, why)
+                                                        : cli_upload_send(cli, &what, rate, why);
 }
 
 static enum err
@@ -129,6 +130,9 @@ run_upload(struct cli *cli, struct err_detail *why)
     }
     if (cli->argument_count == 0 && !is_resuming) {
         return err_fail(why, ERR_INVALID, "something is missing; usage: fc upload %s", cmd_upload.synopsis);
+    }
+    if (cli_options_has(&cli->options, CLI_OPTION_KEEP_METADATA) && !is_for_room) {
+        return err_fail(why, ERR_INVALID, "--keep-metadata goes with --room: other files are sent as they are");
     }
     if (is_resuming && is_for_room) {
         return err_fail(why, ERR_INVALID, "an upload to a room goes on when its own command is given again");
@@ -169,9 +173,12 @@ const struct cli_command cmd_upload = {
                "links are left out with a note.\n"
                "\n"
                "With --room the files are announced there. In an encrypted room the server gets\n"
-               "neither their content nor their names; the MD5 is that of the file itself.\n",
+               "neither their content nor their names; the MD5 is that of the file itself.\n"
+               "JPEG pictures are sent without what they say of place, camera and people, unless\n"
+               "--keep-metadata is given; the MD5 is then that of what was sent.\n",
     .options = CLI_ALLOWS(CLI_OPTION_NAME) | CLI_ALLOWS(CLI_OPTION_ROOM) | CLI_ALLOWS(CLI_OPTION_RESUME) |
-               CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE),
+               CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE) |
+               CLI_ALLOWS(CLI_OPTION_KEEP_METADATA),
     .arguments_max = CLI_ARGUMENTS_ANY,
     .argument = CLI_ARGUMENT_PATH,
     .run = run_upload,

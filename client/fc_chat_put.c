@@ -1,14 +1,18 @@
 // Many small files for a room: fc_put stores them, many with each call, and what was stored is announced.
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "client/fc_chat_file.h"
 #include "client/fc_chat_priv.h"
 #include "client/fc_chat_sealing_priv.h"
 
 enum {
-    // Files that are on their way at once. A sealed one keeps two descriptors and its spool until it is announced.
+    // Files that are on their way at once. Each keeps one or two descriptors until it is announced.
     PENDING_MAX = 100,
 };
 
@@ -16,7 +20,9 @@ enum {
 struct pending {
     char *name;
     char *path;
-    struct fc_sealing *sealing; // NULL in a plain room
+    struct fc_sealing *sealing; // NULL in a plain room; there the next two say what is sent
+    int fd;
+    uint64_t size;
     struct pending *next;
 };
 
@@ -37,6 +43,9 @@ free_pending(struct pending *pending, bool is_kept)
         fc_sealing_end(pending->sealing, is_kept);
     }
     free(pending->sealing);
+    if (pending->fd >= 0) {
+        (void)close(pending->fd);
+    }
     free(pending->name);
     free(pending->path);
     free(pending);
@@ -74,7 +83,8 @@ settle(struct fc_chat_put *put, struct pending *pending, const struct fc_file *s
     if (pending->sealing != NULL) {
         err = fc_chat_finish_sealed(put->chat, &put->place, pending->sealing, stored, &file, &why);
     } else {
-        err = fc_chat_announce_plain(put->chat, &put->place, pending->path, stored->id, pending->name, &why);
+        err =
+            fc_chat_announce_plain(put->chat, &put->place, pending->fd, pending->size, stored->id, pending->name, &why);
     }
     put->on_result(put->context, pending->name, err == ERR_OK ? &file : NULL, err, why.message);
     free_pending(pending, fc_chat_is_worth_keeping(err));
@@ -129,7 +139,21 @@ seal(struct fc_chat_put *put, struct pending *pending, struct err_detail *why)
         return ERR_NO_MEMORY;
     }
     return fc_sealing_begin(pending->sealing, put->chat->session, put->place.id_text, pending->path, pending->name,
-        NULL, why);
+        put->chat->options.keeps_metadata, NULL, why);
+}
+
+// open_plain keeps the file open until it is announced, stripped if it is a picture that has to be.
+static enum err
+open_plain(struct fc_chat_put *put, struct pending *pending, const struct fc_upload *what, struct err_detail *why)
+{
+    struct stat status;
+
+    pending->fd = fcntl(what->fd, F_DUPFD_CLOEXEC, 0);
+    if (pending->fd < 0 || fstat(pending->fd, &status) != 0) {
+        return err_from_errno(errno);
+    }
+    pending->size = (uint64_t)status.st_size;
+    return fc_chat_file_strip(put->chat->options.keeps_metadata, pending->path, &pending->fd, &pending->size, why);
 }
 
 // hand_on gives the file to the next batch; its result may come at once, but not before it is known to be pending.
@@ -143,8 +167,9 @@ hand_on(struct fc_chat_put *put, struct pending *pending, const struct fc_upload
     sent.name = name;
     if (pending->sealing != NULL) {
         sent.path = pending->sealing->path;
-        sent.has_fd = true;
         sent.fd = pending->sealing->fd;
+    } else {
+        sent.fd = pending->fd;
     }
     pending->next = put->pending;
     put->pending = pending;
@@ -165,8 +190,7 @@ fc_chat_put_add(struct fc_chat_put *put, const struct fc_upload *what, struct er
     struct fc_file stored = {0};
     char id[2 * E2E_ID_BYTES + 1];
     struct pending *pending = NULL;
-    enum err err =
-        put->pending_count >= PENDING_MAX && !put->place.row.is_plain ? fc_put_finish(put->files, why) : ERR_OK;
+    enum err err = put->pending_count >= PENDING_MAX ? fc_put_finish(put->files, why) : ERR_OK;
 
     if (err != ERR_OK) {
         return err;
@@ -175,11 +199,12 @@ fc_chat_put_add(struct fc_chat_put *put, const struct fc_upload *what, struct er
     if (pending == NULL) {
         return ERR_NO_MEMORY;
     }
+    pending->fd = -1;
     pending->name = strdup(what->name);
     pending->path = strdup(what->path);
     err = pending->name == NULL || pending->path == NULL ? ERR_NO_MEMORY : ERR_OK;
-    if (err == ERR_OK && !put->place.row.is_plain) {
-        err = seal(put, pending, why);
+    if (err == ERR_OK) {
+        err = put->place.row.is_plain ? open_plain(put, pending, what, why) : seal(put, pending, why);
     }
     if (err != ERR_OK) {
         free_pending(pending, false);

@@ -85,6 +85,7 @@ write_file(struct written *written, const struct fc_chat_draft *draft)
         written->file.width_px = file->width_px;
         written->file.height_px = file->height_px;
     }
+    written->file.preview = fc_lend(file->preview.data, file->preview.size);
     if (file->name == NULL) {
         return;
     }

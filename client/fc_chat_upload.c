@@ -126,7 +126,8 @@ upload_sealed(struct fc_chat *chat, const struct fc_chat_place *place, const cha
     if (err != ERR_OK) {
         return err;
     }
-    err = fc_sealing_begin(&sealing, chat->session, place->id_text, path, name, options, why);
+    err = fc_sealing_begin(&sealing, chat->session, place->id_text, path, name, chat->options.keeps_metadata, options,
+        why);
     if (err == ERR_OK) {
         err = store_sealed(chat, place, &sealing, options, &stored, why);
     }
@@ -138,17 +139,44 @@ upload_sealed(struct fc_chat *chat, const struct fc_chat_place *place, const cha
 }
 
 enum err
-fc_chat_announce_plain(struct fc_chat *chat, const struct fc_chat_place *place, const char *path,
+fc_chat_announce_plain(struct fc_chat *chat, const struct fc_chat_place *place, int fd, uint64_t size,
     const uint8_t file_id[16], const char *name, struct err_detail *why)
 {
     struct fc_chat_file file = {0};
-    int fd = -1;
+    struct bytes preview = {0};
+
+    fc_chat_file_look(fd, size, &file, &preview);
+    enum err err = fc_chat_announce(chat, place->id_text, file_id, &file, name, why);
+    bytes_free(&preview);
+    return err;
+}
+
+// upload_plain sends the file at path itself, which can be gone on with, unless there is something to take out of it.
+static enum err
+upload_plain(struct fc_chat *chat, const struct fc_chat_place *place, const char *path, const char *name,
+    const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why)
+{
+    struct fc_upload what = {.path = path, .name = name, .room = place->id_text};
     uint64_t size = 0;
-    if (fc_chat_file_open(path, &fd, &size, NULL) == ERR_OK) {
-        fc_chat_file_look(fd, size, &file);
+    int fd = -1;
+
+    enum err err = fc_chat_file_open(path, &fd, &size, why);
+    int original_fd = fd;
+    if (err == ERR_OK) {
+        err = fc_chat_file_strip(chat->options.keeps_metadata, path, &fd, &size, why);
+    }
+    if (err == ERR_OK) {
+        what.has_fd = fd != original_fd;
+        what.fd = fd;
+        err = fc_file_send(chat->session, &what, options, out, why);
+    }
+    if (err == ERR_OK) {
+        err = fc_chat_announce_plain(chat, place, fd, size, out->id, name, why);
+    }
+    if (fd >= 0) {
         (void)close(fd);
     }
-    return fc_chat_announce(chat, place->id_text, file_id, &file, name, why);
+    return err;
 }
 
 enum err
@@ -164,6 +192,5 @@ fc_chat_upload(struct fc_chat *chat, const char *room, const char *path, const c
     if (!place.row.is_plain) {
         return upload_sealed(chat, &place, path, name, options, out, why);
     }
-    err = fc_file_upload(chat->session, path, name, place.id_text, options, out, why);
-    return err == ERR_OK ? fc_chat_announce_plain(chat, &place, path, out->id, name, why) : err;
+    return upload_plain(chat, &place, path, name, options, out, why);
 }

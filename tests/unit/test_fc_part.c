@@ -23,7 +23,7 @@ enum {
     EVENTS_MAX = 4 * SEGMENTS,
     JOURNAL_MAX_BYTES = 4096,
     RECORD_BYTES = 16,
-    ENDS_PER_EVENT = 30,
+    ENDS_PER_EVENT = 6,
 };
 
 enum event_kind { WRITE, SYNC_PART, SYNC_JOURNAL, RENAME };

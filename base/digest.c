@@ -1,6 +1,7 @@
 #include "base/digest.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -9,6 +10,10 @@
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
+
+enum {
+    STEP_BYTES = 64 * 1024,
+};
 
 // Looking an algorithm up by name costs more than hashing a small message with it, so that is done once. Never freed:
 // any thread may use them until the process ends.
@@ -65,10 +70,25 @@ out:
     return err;
 }
 
+// Takes much data in steps of some 100 us, and after each lets threads run that have become ready meanwhile. The system
+// alone may leave them waiting until its next tick, for 4 ms.
+static bool
+update(EVP_MD_CTX *context, struct bytes_view data)
+{
+    while (data.size > STEP_BYTES) {
+        if (EVP_DigestUpdate(context, data.data, STEP_BYTES) != 1) {
+            return false;
+        }
+        data = bytes_view_of(data.data + STEP_BYTES, data.size - STEP_BYTES);
+        (void)sched_yield();
+    }
+    return EVP_DigestUpdate(context, data.data, data.size) == 1;
+}
+
 enum err
 digest_update(struct digest *digest, struct bytes_view data)
 {
-    return EVP_DigestUpdate(digest->context, data.data, data.size) == 1 ? ERR_OK : ERR_INTERNAL;
+    return update(digest->context, data) ? ERR_OK : ERR_INTERNAL;
 }
 
 enum err
@@ -99,7 +119,14 @@ digest_of(enum digest_kind kind, struct bytes_view data, uint8_t *out)
     if (algorithm == NULL) {
         return ERR_INTERNAL;
     }
-    return EVP_Digest(data.data, data.size, out, NULL, algorithm, NULL) == 1 ? ERR_OK : ERR_NO_MEMORY;
+    if (data.size <= STEP_BYTES) {
+        return EVP_Digest(data.data, data.size, out, NULL, algorithm, NULL) == 1 ? ERR_OK : ERR_NO_MEMORY;
+    }
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    bool done = context != NULL && EVP_DigestInit_ex2(context, algorithm, NULL) == 1 && update(context, data) &&
+                EVP_DigestFinal_ex(context, out, NULL) == 1;
+    EVP_MD_CTX_free(context);
+    return done ? ERR_OK : ERR_NO_MEMORY;
 }
 
 // OpenSSL takes a NULL address for "not set", which is not the same as empty.

@@ -2,6 +2,8 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 enum err
 thread_start(pthread_t *thread_out, const char *name, void *(*run)(void *context), void *context)
@@ -23,4 +25,14 @@ thread_start(pthread_t *thread_out, const char *name, void *(*run)(void *context
     (void)snprintf(cut, sizeof(cut), "%s", name);
     (void)pthread_setname_np(*thread_out, cut);
     return ERR_OK;
+}
+
+void
+thread_give_way(void)
+{
+    enum {
+        NICE = 10,
+    };
+    // On Linux this is the priority of one thread. Should it fail, the thread only is in the others' way.
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
 }

@@ -9,6 +9,7 @@
 struct work_pool {
     // Immutable after new.
     unsigned thread_count;
+    bool is_patient;
 
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -25,6 +26,9 @@ static void *
 run_thread(void *context)
 {
     struct work_pool *pool = context;
+    if (pool->is_patient) {
+        thread_give_way();
+    }
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
         struct work *work = STAILQ_FIRST(&pool->locked.queue);
@@ -46,13 +50,14 @@ run_thread(void *context)
     return NULL;
 }
 
-enum err
-work_pool_new(const char *name, unsigned threads, struct work_pool **out)
+static enum err
+start(const char *name, unsigned threads, bool is_patient, struct work_pool **out)
 {
     struct work_pool *pool = calloc(1, sizeof(*pool) + threads * sizeof(pool->threads[0]));
     if (pool == NULL) {
         return ERR_NO_MEMORY;
     }
+    pool->is_patient = is_patient;
     // With default attributes these two cannot fail on Linux.
     (void)pthread_mutex_init(&pool->mutex, NULL);
     (void)pthread_cond_init(&pool->wake, NULL);
@@ -66,6 +71,18 @@ work_pool_new(const char *name, unsigned threads, struct work_pool **out)
     }
     *out = pool;
     return ERR_OK;
+}
+
+enum err
+work_pool_new(const char *name, unsigned threads, struct work_pool **out)
+{
+    return start(name, threads, false, out);
+}
+
+enum err
+work_pool_new_patient(const char *name, unsigned threads, struct work_pool **out)
+{
+    return start(name, threads, true, out);
 }
 
 void

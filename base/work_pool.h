@@ -22,6 +22,9 @@ struct work_pool;
 // work_pool_new starts threads named name (at most 15 characters).
 enum err work_pool_new(const char *name, unsigned threads, struct work_pool **out) ERR_CHECKED;
 
+// work_pool_new_patient is the same for long work: its threads let others go first (thread_give_way).
+enum err work_pool_new_patient(const char *name, unsigned threads, struct work_pool **out) ERR_CHECKED;
+
 // work_pool_submit queues work. Never blocks and never runs it inside the call. Not after work_pool_free has begun.
 void work_pool_submit(struct work_pool *pool, struct work *work);
 

@@ -9,6 +9,7 @@ compute an MD5. fc gets content that the server has not, since it would not send
 import getpass
 import os
 import pathlib
+import pwd
 import shutil
 import socket
 import subprocess
@@ -142,6 +143,10 @@ class Scp:
                    "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "BatchMode": "yes"}
         self.scp = ["scp", "-q", "-F", "/dev/null", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
         if os.getuid() == 0:
+            try:
+                pwd.getpwnam("sshd")
+            except KeyError:
+                raise RuntimeError("sshd gives up its rights to a user called sshd, which this system lacks") from None
             pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start without it
         self.remote = f"{getpass.getuser()}@127.0.0.1:"
         self.server = subprocess.Popen([shutil.which("sshd"), "-D", "-f", configuration], stdin=subprocess.DEVNULL,

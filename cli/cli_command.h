@@ -85,6 +85,8 @@ extern const struct cli_command cmd_presence, cmd_who;
 extern const struct cli_command cmd_upload, cmd_download, cmd_ls, cmd_stat;
 extern const struct cli_command cmd_cat, cmd_find, cmd_du, cmd_mv, cmd_rm, cmd_restore, cmd_share, cmd_sync;
 extern const struct cli_command cmd_link, cmd_link_ls, cmd_link_revoke;
+extern const struct cli_command cmd_peer_start, cmd_peer_status, cmd_peer_update, cmd_peer_stop, cmd_peer_end;
+extern const struct cli_command cmd_segment_ls, cmd_segment_stop, cmd_segment_wake, cmd_segment_drain, cmd_top;
 extern const struct cli_command cmd_health;
 extern const struct cli_command cmd_call, cmd_describe;
 extern const struct cli_command cmd_shellenv, cmd_completion, cmd_help;

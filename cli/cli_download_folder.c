@@ -87,8 +87,13 @@ fetch(struct folder *folder, const struct fc_remote *remote, int dir_fd, const c
     bytes_to_hex(bytes_view_of(remote->id, sizeof remote->id), id);
     cli_progress_begin(&progress, name, &transfer);
     transfer.rate = folder->rate;
-    enum err code = fc_file_fetch(folder->cli->session, &what, &transfer, &file, &is_skipped, why);
+    struct cli_list from = {0};
+    enum err code = cli_download_options(folder->cli, &from, &progress, &transfer, why);
+    if (code == ERR_OK) {
+        code = fc_file_fetch(folder->cli->session, &what, &transfer, &file, &is_skipped, why);
+    }
     cli_progress_end(&progress);
+    cli_list_free(&from);
     return code == ERR_OK && !is_skipped ? print(folder, &file, name, why) : code;
 }
 

@@ -9,10 +9,10 @@
 #include "base/clock.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_output.h"
+#include "cli/cli_size.h"
 
 enum {
     DRAW_INTERVAL_MS = 50,
-    SIZE_TEXT_BYTES = 24,
     NUMBERS_TEXT_BYTES = 128,
     NAME_SHARE = 4,      // the name gets a quarter of the terminal's width at most
     FIXED_COLUMNS = 10,  // " [] 100% " and one free
@@ -20,31 +20,19 @@ enum {
     BAR_COLUMNS_MAX = 30,
     COLUMNS_DEFAULT = 80,
     ETA_MAX_S = 99 * 3600,
+    INTERVAL_MAX_S = 24 * 3600,
 };
 
-// format_size writes 1023 B, 1.0 KiB and so on.
 static void
-format_size(double bytes, char out[SIZE_TEXT_BYTES])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    size_t unit = 0;
-    while (bytes >= 1023.5 && unit + 1 < sizeof units / sizeof units[0]) {
-        bytes /= 1024;
-        unit++;
-    }
-    (void)snprintf(out, SIZE_TEXT_BYTES, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
-}
-
-static void
-format_eta(uint64_t seconds, char out[SIZE_TEXT_BYTES])
+format_eta(uint64_t seconds, char out[CLI_SIZE_BYTES])
 {
     if (seconds > ETA_MAX_S) {
-        (void)snprintf(out, SIZE_TEXT_BYTES, "--:--");
+        (void)snprintf(out, CLI_SIZE_BYTES, "--:--");
     } else if (seconds >= 3600) {
-        (void)snprintf(out, SIZE_TEXT_BYTES, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600, seconds / 60 % 60,
+        (void)snprintf(out, CLI_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600, seconds / 60 % 60,
             seconds % 60);
     } else {
-        (void)snprintf(out, SIZE_TEXT_BYTES, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
+        (void)snprintf(out, CLI_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
     }
 }
 
@@ -85,13 +73,13 @@ format_numbers(const struct fc_progress *state, uint64_t elapsed_ms, char out[NU
     double speed = elapsed_ms > 0 ? (double)state->done_bytes * 1000 / (double)elapsed_ms : 0;
     double left_bytes = (double)state->total_bytes - (double)state->done_bytes;
     double left_s = speed > 0 ? left_bytes / speed : ETA_MAX_S + 1.0;
-    char done[SIZE_TEXT_BYTES];
-    char total[SIZE_TEXT_BYTES];
-    char per_second[SIZE_TEXT_BYTES];
-    char eta[SIZE_TEXT_BYTES];
-    format_size((double)state->done_bytes, done);
-    format_size((double)state->total_bytes, total);
-    format_size(speed, per_second);
+    char done[CLI_SIZE_BYTES];
+    char total[CLI_SIZE_BYTES];
+    char per_second[CLI_SIZE_BYTES];
+    char eta[CLI_SIZE_BYTES];
+    cli_size_format((double)state->done_bytes, done);
+    cli_size_format((double)state->total_bytes, total);
+    cli_size_format(speed, per_second);
     format_eta(left_s > ETA_MAX_S ? ETA_MAX_S + 1 : (uint64_t)left_s, eta);
     (void)snprintf(out, NUMBERS_TEXT_BYTES, "%s / %s  %9s/s  ETA %5s", done, total, per_second, eta);
 }
@@ -108,6 +96,13 @@ draw(struct cli_progress *progress, const struct fc_progress *state, uint64_t no
     struct cli_text line = {0};
     int columns = terminal_columns();
     cli_text_add(&line, "\r");
+    if (progress->drawn_lines != 0) {
+        cli_text_add(&line, "\033[%uA", progress->drawn_lines);
+    }
+    progress->drawn_lines = state->source_count > 1 ? state->source_count : 0;
+    if (progress->drawn_lines != 0) {
+        cli_givers_draw(&line, state, columns);
+    }
     int left_columns = columns - add_name(&line, progress->name, columns / NAME_SHARE) - FIXED_COLUMNS;
     int bar_columns = left_columns - (int)strlen(numbers);
     if (bar_columns >= BAR_COLUMNS_MIN) {
@@ -125,13 +120,53 @@ draw(struct cli_progress *progress, const struct fc_progress *state, uint64_t no
     progress->drawn_ms = now_ms;
 }
 
+// wipe takes what is drawn off the terminal.
+static void
+wipe(struct cli_progress *progress)
+{
+    if (progress->is_drawn) {
+        struct cli_text text = {0};
+        cli_text_add(&text, "\r");
+        if (progress->drawn_lines != 0) {
+            cli_text_add(&text, "\033[%uA\033[J", progress->drawn_lines);
+        }
+        cli_text_add(&text, "\033[K");
+        ssize_t ignored = text.code == ERR_OK ? write(STDERR_FILENO, text.bytes.data, text.bytes.size) : 0;
+        (void)ignored;
+        bytes_free(&text.bytes);
+    }
+    progress->is_drawn = false;
+    progress->drawn_lines = 0;
+}
+
+// follow remembers the sources, and says what there is to be said.
+static void
+follow(struct cli_progress *progress, const struct fc_progress *state, uint64_t now_ms)
+{
+    progress->last = *state;
+    progress->last.source_count = state->source_count < CLI_GIVERS_MAX ? state->source_count : CLI_GIVERS_MAX;
+    memcpy(progress->sources, state->sources, progress->last.source_count * sizeof progress->sources[0]);
+    progress->last.sources = progress->sources;
+    if (state->message != NULL && strcmp(state->message, progress->said) != 0) {
+        wipe(progress);
+        (void)snprintf(progress->said, sizeof progress->said, "%s", state->message);
+        cli_output_error("fc %s: %s", progress->command, state->message);
+    }
+    if (progress->interval_ms != 0 && now_ms - progress->givers.told_ms >= progress->interval_ms) {
+        cli_givers_tell(&progress->givers, &progress->last, now_ms, progress->is_json);
+    }
+}
+
 static void
 on_progress(void *context, const struct fc_progress *state)
 {
     struct cli_progress *progress = context;
     uint64_t now_ms = clock_monotonic_ms();
     bool is_due = !progress->is_drawn || now_ms - progress->drawn_ms >= DRAW_INTERVAL_MS;
-    if (is_due || state->done_bytes == state->total_bytes) {
+    if (progress->command != NULL && state->sources != NULL) {
+        follow(progress, state, now_ms);
+    }
+    if (progress->is_terminal && (is_due || state->done_bytes == state->total_bytes)) {
         draw(progress, state, now_ms);
     }
 }
@@ -148,17 +183,50 @@ cli_progress_begin(struct cli_progress *progress, const char *name, struct fc_tr
 {
     *progress = (struct cli_progress){.name = name, .started_ms = clock_monotonic_ms()};
     *options = (struct fc_transfer_options){.context = progress, .is_cancelled = is_cancelled};
-    if (isatty(STDERR_FILENO)) {
+    progress->is_terminal = isatty(STDERR_FILENO);
+    if (progress->is_terminal) {
         options->on_progress = on_progress;
+    }
+}
+
+enum err
+cli_progress_follow(struct cli_progress *progress, const char *command, const struct cli_options *options,
+    struct fc_transfer_options *transfer, struct err_detail *why)
+{
+    uint64_t interval_s = 0;
+    enum err code = cli_options_u64(options, CLI_OPTION_INTERVAL, 1, 0, &interval_s, why);
+    if (code != ERR_OK) {
+        return code;
+    }
+    if (interval_s > INTERVAL_MAX_S) {
+        return err_fail(why, ERR_INVALID, "--interval takes at most %d seconds", INTERVAL_MAX_S);
+    }
+    progress->command = command;
+    progress->is_json = cli_options_has(options, CLI_OPTION_JSON);
+    progress->is_verbose = cli_options_has(options, CLI_OPTION_VERBOSE);
+    progress->interval_ms = interval_s * 1000;
+    progress->givers.told_ms = progress->started_ms;
+    progress->is_terminal = progress->is_terminal && interval_s == 0;
+    transfer->on_progress = on_progress;
+    return ERR_OK;
+}
+
+void
+cli_progress_sum_up(const struct cli_progress *progress)
+{
+    unsigned givers = 0;
+    for (unsigned i = 0; i < progress->last.source_count; i++) {
+        givers += progress->sources[i].segments != 0 || progress->sources[i].corrupt_segments != 0;
+    }
+    // A script gets what it asked for, and no more.
+    bool is_wanted = progress->is_verbose || progress->interval_ms != 0 || (givers > 1 && isatty(STDERR_FILENO));
+    if (progress->last.source_count != 0 && is_wanted) {
+        cli_givers_sum_up(&progress->last, clock_monotonic_ms() - progress->started_ms, progress->is_json);
     }
 }
 
 void
 cli_progress_end(struct cli_progress *progress)
 {
-    if (progress->is_drawn) {
-        ssize_t ignored = write(STDERR_FILENO, "\r\033[K", 4);
-        (void)ignored;
-    }
-    *progress = (struct cli_progress){0};
+    wipe(progress);
 }

@@ -104,6 +104,8 @@ summary_of_group(struct first_word word)
         {"room", "make, show and change rooms"},
         {"session", "list and end logins"},
         {"device", "let devices in, list and end them"},
+        {"peer", "share files from this machine"},
+        {"segment", "list, stop and wake servers of segments"},
     };
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         if (strlen(groups[i].name) == word.size && memcmp(groups[i].name, word.text, word.size) == 0) {

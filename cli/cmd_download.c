@@ -5,12 +5,14 @@
 #include "cli/cli_command.h"
 #include "cli/cli_download.h"
 #include "cli/cli_interrupt.h"
+#include "cli/cli_list.h"
 #include "cli/cli_message.h"
 #include "cli/cli_progress.h"
 #include "client/fc_chat_file.h"
 
 enum {
-    ROOM_BYTES = 66, // a room, or "@USER"
+    ROOM_BYTES = 66,      // a room, or "@USER"
+    CONNECTIONS_MAX = 16, // the client's limit
 };
 
 // last_component is what fc_file_download names the file by itself.
@@ -101,8 +103,51 @@ into_file(struct cli *cli, const char *path, const struct fc_transfer_options *t
 }
 
 static enum err
+parse_balance(const char *name, enum fc_balance *out, struct err_detail *why)
+{
+    for (int i = 0; i < FC_BALANCE_COUNT; i++) {
+        if (name != NULL && strcmp(name, fc_balance_name((enum fc_balance)i)) == 0) {
+            *out = (enum fc_balance)i;
+            return ERR_OK;
+        }
+    }
+    return name == NULL
+               ? ERR_OK
+               : err_fail(why, ERR_INVALID,
+                     "--balance is adaptive, round-robin, random, least-cpu, two-choices or mediator, not \"%s\"",
+                     name);
+}
+
+enum err
+cli_download_options(struct cli *cli, struct cli_list *from, struct cli_progress *progress,
+    struct fc_transfer_options *transfer, struct err_detail *why)
+{
+    uint64_t connections = 0;
+    uint64_t patience_s = FC_PATIENCE_ENDLESS;
+    enum err code = cli_list_add_option(from, &cli->options, CLI_OPTION_FROM, why);
+    if (code == ERR_OK) {
+        code = parse_balance(cli->options.values[CLI_OPTION_BALANCE], &transfer->balance, why);
+    }
+    if (code == ERR_OK) {
+        code = cli_options_u64(&cli->options, CLI_OPTION_CONNECTIONS, 1, 0, &connections, why);
+    }
+    if (code == ERR_OK) {
+        code = cli_options_u64(&cli->options, CLI_OPTION_TIMEOUT, 1, patience_s, &patience_s, why);
+    }
+    if (code == ERR_OK) {
+        code = cli_progress_follow(progress, cli->command->name, &cli->options, transfer, why);
+    }
+    transfer->connections = connections < CONNECTIONS_MAX ? (unsigned)connections : CONNECTIONS_MAX;
+    transfer->patience_s = patience_s < FC_PATIENCE_ENDLESS ? (uint32_t)patience_s : FC_PATIENCE_ENDLESS;
+    transfer->from = cli_list_view(from);
+    transfer->from_count = from->count;
+    return code;
+}
+
+static enum err
 download(struct cli *cli, const char *path, struct fc_rate *rate, struct err_detail *why)
 {
+    struct cli_list from = {0};
     const char *name = cli->arguments[0];
     bool is_stdout = path != NULL && strcmp(path, "-") == 0;
     struct cli_progress progress;
@@ -111,9 +156,19 @@ download(struct cli *cli, const char *path, struct fc_rate *rate, struct err_det
     bool is_skipped = false;
     cli_progress_begin(&progress, last_component(name), &transfer);
     transfer.rate = rate;
-    enum err code = is_stdout ? into_output(cli, name, &transfer, &file, why)
-                              : into_file(cli, path, &transfer, &file, &is_skipped, why);
+    enum err code = cli_download_options(cli, &from, &progress, &transfer, why);
+    if (code == ERR_OK && is_stdout) {
+        progress.is_json = false; // the output is the file
+    }
+    if (code == ERR_OK) {
+        code = is_stdout ? into_output(cli, name, &transfer, &file, why)
+                         : into_file(cli, path, &transfer, &file, &is_skipped, why);
+    }
     cli_progress_end(&progress);
+    cli_list_free(&from);
+    if (code == ERR_OK) {
+        cli_progress_sum_up(&progress);
+    }
     if (code == ERR_EXISTS) {
         return err_fail(why, code, "there is a file \"%s\" here already; -o PATH writes elsewhere, --force replaces it",
             file.name[0] != '\0' ? last_component(file.name) : last_component(name));
@@ -197,6 +252,7 @@ run_cat(struct cli *cli, struct err_detail *why)
         struct fc_transfer_options transfer;
         struct fc_file file = {0};
         cli_progress_begin(&progress, last_component(cli->arguments[i]), &transfer);
+        transfer.patience_s = FC_PATIENCE_ENDLESS;
         code = into_output(cli, cli->arguments[i], &transfer, &file, why);
         cli_progress_end(&progress);
     }
@@ -216,12 +272,20 @@ const struct cli_command cmd_download = {
                "on with what PATH.part holds. Time and permissions are those that the file was\n"
                "uploaded with, unless --no-times is given.\n"
                "\n"
+               "The segments come from the server and from all mirrors and peers that it knows,\n"
+               "each checked by its SHA-256; --from names servers instead. While none can be\n"
+               "reached it waits, for ever unless --timeout says how many seconds. -i S prints\n"
+               "every S seconds what each of them gives. --balance is adaptive, round-robin,\n"
+               "random, least-cpu, two-choices or mediator (the server chooses).\n"
+               "\n"
                "With -r all files below the name FILE come into the folder PATH, or FILE without\n"
                "-o; with --room those of a room. Those whose size and time are the same are not\n"
                "fetched again.\n",
     .options = CLI_ALLOWS(CLI_OPTION_OUTPUT) | CLI_ALLOWS(CLI_OPTION_FORCE) | CLI_ALLOWS(CLI_OPTION_SKIP) |
                CLI_ALLOWS(CLI_OPTION_NEWER) | CLI_ALLOWS(CLI_OPTION_NO_TIMES) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE) |
-               CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_ROOM),
+               CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_ROOM) |
+               CLI_ALLOWS(CLI_OPTION_FROM) | CLI_ALLOWS(CLI_OPTION_CONNECTIONS) | CLI_ALLOWS(CLI_OPTION_BALANCE) |
+               CLI_ALLOWS(CLI_OPTION_TIMEOUT) | CLI_ALLOWS(CLI_OPTION_INTERVAL) | CLI_ALLOWS(CLI_OPTION_VERBOSE),
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_download,

@@ -5,12 +5,18 @@
 #include "cli/cli_command.h"
 #include "cli/cli_send.h"
 #include "cli/cli_words.h"
+#include "rpc/rpc_channel.h"
 
 static enum err
 run_send(struct cli *cli, struct err_detail *why)
 {
     enum err code = cli_send_check(cli, why);
     if (code == ERR_OK) {
+        code = cli_session_open(cli, true, why);
+    }
+    if (code == ERR_OK) {
+        // While the store is opened and the message sealed.
+        rpc_channel_connect(fc_session_channel(cli->session));
         code = cli_chat_open(cli, why);
     }
     return code == ERR_OK ? cli_send_run(cli, cli->arguments[0], 1, why) : code;

@@ -1,5 +1,6 @@
 // fc: the command. Finds what is meant in the table, runs it, and says how it ended.
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,16 @@ const struct cli_command *const cli_commands[] = {
     &cmd_share,
     &cmd_du,
     &cmd_sync,
+    &cmd_peer_start,
+    &cmd_peer_status,
+    &cmd_peer_update,
+    &cmd_peer_stop,
+    &cmd_peer_end,
+    &cmd_segment_ls,
+    &cmd_segment_stop,
+    &cmd_segment_wake,
+    &cmd_segment_drain,
+    &cmd_top,
     &cmd_health,
     &cmd_call,
     &cmd_describe,
@@ -150,7 +161,7 @@ on_warning(void *context, const char *warning)
 enum err
 cli_chat_open(struct cli *cli, struct err_detail *why)
 {
-    enum err code = cli_session_open(cli, true, why);
+    enum err code = cli->session == NULL ? cli_session_open(cli, true, why) : ERR_OK;
     if (code == ERR_OK && cli->credential.user_name[0] == '\0') {
         // A token from the environment does not say whose it is.
         struct fc_account account;
@@ -270,6 +281,19 @@ hold_standard_fds(void)
     }
 }
 
+// keep_large_memory lets memory of a chunk's size be used again: taken from the system for each chunk, it would have to
+// be cleared by it each time, which costs a download a third of its time.
+static void
+keep_large_memory(void)
+{
+    enum {
+        REUSED_UP_TO_BYTES = 16 * 1024 * 1024,
+        KEPT_BYTES = 32 * 1024 * 1024,
+    };
+    (void)mallopt(M_MMAP_THRESHOLD, REUSED_UP_TO_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -277,6 +301,7 @@ main(int argc, char **argv)
     struct err_detail why = {0};
     hold_standard_fds();
     (void)signal(SIGPIPE, SIG_IGN);
+    keep_large_memory();
     char **words = calloc((size_t)argc + 1, sizeof *words);
     enum err code = words != NULL ? run(&cli, argc, argv, words, &why) : ERR_NO_MEMORY;
     int status = tell(&cli, code, &why);

@@ -402,6 +402,39 @@ is_for_later(enum err code)
            code == ERR_UNAUTHENTICATED || code == ERR_NO_SPACE || code == ERR_INTERNAL || code == ERR_CANCELLED;
 }
 
+// settle writes down what became of a message and takes it out of the outbox; sent is NULL when the server refused it.
+// Without waiting for the disk: a machine that fails before it is there sends the message again, and the server answers
+// as it did. Returns err, or what went wrong here.
+static enum err
+settle(struct fc_chat *chat, struct fc_chat_place *place, const struct fc_store_outgoing *outgoing,
+    const struct fc_sent *sent, enum err err, struct err_detail *why)
+{
+    enum err kept = fc_store_begin_relaxed(chat->store, err == ERR_OK ? why : NULL);
+    if (kept != ERR_OK) {
+        return err == ERR_OK ? kept : err;
+    }
+    if (sent != NULL && place != NULL) {
+        struct err_detail cause = {0};
+        err = fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC,
+            fc_chat_own_note(chat, place, sent->seq, outgoing->message_id, &cause), &cause);
+        if (err != ERR_OK && why != NULL) {
+            *why = cause;
+        }
+    }
+    if (is_for_later(err)) { // it stays in the outbox
+        fc_store_rollback(chat->store);
+        return err;
+    }
+    kept = fc_store_outbox_remove(chat->store, outgoing->message_id, err == ERR_OK ? why : NULL);
+    kept = kept == ERR_NOT_FOUND ? ERR_OK : kept; // another process has sent it
+    if (kept == ERR_OK) {
+        kept = fc_store_commit(chat->store, err == ERR_OK ? why : NULL);
+    } else {
+        fc_store_rollback(chat->store);
+    }
+    return err == ERR_OK ? kept : err;
+}
+
 // dispatch sends one message of the outbox and takes it out when it is settled. Errors for which it stays:
 // is_for_later.
 static enum err
@@ -428,22 +461,13 @@ dispatch(struct fc_chat *chat, struct fc_store_outgoing *outgoing, struct fc_sen
         }
     }
     err = place == NULL ? err : fc_chat_ask_gone(chat, place, err, why);
-    if (err == ERR_OK && place != NULL) {
-        struct err_detail cause = {0};
-        err = fc_chat_judge(chat, place, FC_CHAT_DOUBT_SYNC,
-            fc_chat_own_note(chat, place, out->seq, outgoing->message_id, &cause), &cause);
-        if (err != ERR_OK && why != NULL) {
-            *why = cause;
-        }
-    }
     if (is_for_later(err)) {
         free(outgoing->last_error);
         outgoing->last_error = strdup(err_message(why, err));
         (void)!fc_store_outbox_update(chat->store, outgoing, NULL); // the error is for people only
         return err;
     }
-    enum err removed = fc_store_outbox_remove(chat->store, outgoing->message_id, err == ERR_OK ? why : NULL);
-    return err == ERR_OK && removed != ERR_NOT_FOUND ? removed : err;
+    return settle(chat, place, outgoing, err == ERR_OK ? out : NULL, err, why);
 }
 
 // flush sends what waits, in order, up to the first that cannot be sent now. Messages that the server will never take

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "client/fc_session.h"
+#include "client/fc_swarm.h"
 
 struct fc_file {
     uint8_t id[16];
@@ -79,6 +80,16 @@ struct fc_progress {
     uint64_t chunks_done;
     uint64_t chunks_total;
     uint64_t chunks_resent;
+
+    // Of a download only. `sources` is borrowed and valid until the call returns.
+    const struct fc_source_progress *sources;
+    unsigned source_count;
+    uint64_t bytes_per_s;  // the sum of theirs
+    uint64_t wasted_bytes; // that came and were not wanted, or were bad
+    uint64_t duplicates;   // segments that were asked of a second source, at the end
+    uint64_t stolen;       // segments that were taken from a slow source before it sent them
+    bool is_waiting;       // no source can be reached: `message` says so, and what is missing
+    const char *message;   // NULL: nothing to say
 };
 typedef void fc_progress_fn(void *context, const struct fc_progress *progress);
 
@@ -89,13 +100,25 @@ struct fc_rate {
     uint64_t next_us;     // when the next chunk may begin
 };
 
+enum {
+    FC_PATIENCE_ENDLESS = 1 << 30,
+};
+
 // What both directions share; all zero is fine.
 struct fc_transfer_options {
     // 0: 16 MiB of them at first, but 4 at least and 64 at most; more as long as that makes it faster, and fewer after
     // timeouts.
     unsigned chunks_in_flight;
     struct fc_rate *rate; // NULL: as fast as it goes; one transfer at a time
-    unsigned connections; // 0: 2; of their own, beside the session's
+    unsigned connections; // 0: 2; to each server, of their own beside the session's
+
+    // Of a download only.
+    const char *const *from; // URLs of the servers to fetch from, and from no others; with '#' and the fingerprint of
+                             // the certificate after those with TLS that are not known yet. NULL: the session's
+                             // server and all that its tracker knows
+    size_t from_count;
+    enum fc_balance balance;
+    uint32_t patience_s; // how long to go on while no source can be reached; 0: 30, FC_PATIENCE_ENDLESS: for ever
     fc_progress_fn *on_progress;
     void *context;
     // Asked between chunks, from any thread of the transfer; true ends it with ERR_CANCELLED and leaves nothing behind.
@@ -195,7 +218,8 @@ enum err fc_file_fetch(struct fc_session *session, const struct fc_download *wha
     const struct fc_transfer_options *options, struct fc_file *out, bool *is_skipped_out,
     struct err_detail *why) ERR_CHECKED;
 
-// fc_file_download fetches a file, checks every segment's MD5 and SHA-256, and writes it in place under `path`.part,
+// fc_file_download fetches a file, from many servers at once when there are (docs/swarm.md), checks every segment's
+// SHA-256, and writes it in place under `path`.part,
 // which is synced and renamed to `path` when it is whole: no other name ever holds half a file. The room on the disk is
 // taken before anything is fetched (ERR_NO_SPACE). path NULL: the last component of the file's name, in the current
 // folder; ERR_INVALID if that is hidden, as .bashrc. ERR_EXISTS: there is a file already and is_replacing is not set.

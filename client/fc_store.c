@@ -259,15 +259,26 @@ fc_store_close(struct fc_store **store)
     *store = NULL;
 }
 
-enum err
-fc_store_begin(struct fc_store *store, struct err_detail *why)
+static enum err
+has_begun(struct fc_store *store, enum err err, struct err_detail *why)
 {
-    enum err err = db_begin(store->db);
     if (err != ERR_OK) {
         return fc_store_fail(store, err, why);
     }
     store->is_in_transaction = true;
     return ERR_OK;
+}
+
+enum err
+fc_store_begin(struct fc_store *store, struct err_detail *why)
+{
+    return has_begun(store, db_begin(store->db), why);
+}
+
+enum err
+fc_store_begin_relaxed(struct fc_store *store, struct err_detail *why)
+{
+    return has_begun(store, db_begin_relaxed(store->db), why);
 }
 
 enum err

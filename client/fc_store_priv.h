@@ -42,6 +42,9 @@ const char *fc_store_path(const struct fc_store *store);
 // fc_store_begin starts a transaction for all that is written until fc_store_commit; other processes wait meanwhile, so
 // nothing slow belongs in it. After a failed write only fc_store_rollback is sensible, which is fine without one, too.
 enum err fc_store_begin(struct fc_store *store, struct err_detail *why) ERR_CHECKED;
+// fc_store_begin_relaxed: as fc_store_begin, but the commit does not wait for the disk. For what the server knows as
+// well.
+enum err fc_store_begin_relaxed(struct fc_store *store, struct err_detail *why) ERR_CHECKED;
 enum err fc_store_commit(struct fc_store *store, struct err_detail *why) ERR_CHECKED;
 void fc_store_rollback(struct fc_store *store);
 

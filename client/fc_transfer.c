@@ -426,9 +426,8 @@ get_busy_count(struct fc_transfer *transfer)
     return busy_count;
 }
 
-// charge puts off what may begin next.
-static void
-charge(struct fc_rate *rate, uint32_t size)
+void
+fc_rate_charge(struct fc_rate *rate, uint32_t size)
 {
     if (rate != NULL && rate->bytes_per_s != 0) {
         uint64_t now_us = clock_monotonic_us();
@@ -438,8 +437,8 @@ charge(struct fc_rate *rate, uint32_t size)
     }
 }
 
-static bool
-is_too_fast(const struct fc_rate *rate)
+bool
+fc_rate_is_spent(const struct fc_rate *rate)
 {
     return rate != NULL && rate->bytes_per_s != 0 && clock_monotonic_us() < rate->next_us;
 }
@@ -449,7 +448,7 @@ launch(struct fc_transfer *transfer, struct fc_slot *slot)
 {
     slot->tries++;
     slot->is_damaged = false;
-    charge(transfer->options->rate, slot->size);
+    fc_rate_charge(transfer->options->rate, slot->size);
     memset(&slot->why, 0, sizeof(slot->why));
     set_state(slot, FC_SLOT_BUSY);
     transfer->ops->launch(transfer, slot);
@@ -465,6 +464,8 @@ take_next_chunk(struct fc_transfer *transfer, struct fc_slot *slot, struct err_d
     slot->size = left < transfer->chunk_bytes ? (uint32_t)left : transfer->chunk_bytes;
     slot->tries = 0;
     slot->has_md5 = false;
+    slot->has_hints = false;
+    slot->is_there = false;
     enum err err = transfer->ops->prepare(transfer, slot, &is_needed, why);
     if (err != ERR_OK) {
         return err;
@@ -495,7 +496,7 @@ start_one(struct fc_transfer *transfer, bool *has_acted, struct err_detail *why)
 {
     struct fc_slot *free_slot = NULL;
 
-    if (get_busy_count(transfer) >= transfer->window || is_too_fast(transfer->options->rate)) {
+    if (get_busy_count(transfer) >= transfer->window || fc_rate_is_spent(transfer->options->rate)) {
         return ERR_OK;
     }
     for (unsigned i = 0; i < transfer->slot_count; i++) {

@@ -12,6 +12,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/md5.h"
 #include "base/work_pool.h"
 #include "client/fc_file.h"
 #include "client/fc_session.h"
@@ -24,7 +25,7 @@ enum {
     // them to keep the server busy meanwhile, and both sides hold them in memory.
     FC_TRANSFER_IN_FLIGHT_BYTES = 16 * 1024 * 1024,
     // As many as it may become while more of them make it faster.
-    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 64 * 1024 * 1024,
+    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 24 * 1024 * 1024,
     FC_TRANSFER_IN_FLIGHT_LEAST = 4, // chunks, however large
     FC_TRANSFER_IN_FLIGHT_MAX = 64,
     FC_TRANSFER_CONNECTIONS_DEFAULT = 2,
@@ -52,7 +53,10 @@ struct fc_slot {
     uint8_t *data;                 // an upload's: room for one chunk
     uint8_t md5[DIGEST_MD5_BYTES]; // of an upload, once it was computed; of a download, what it must be
     uint8_t sha256[DIGEST_SHA256_BYTES];
+    uint8_t hints[MD5_HINTS_BYTES]; // of an upload, for the server
     bool has_md5;
+    bool has_hints;
+    bool is_there; // the server has it: it only counts for the digest of the whole
     bool has_response; // a download's: `call` holds the segment
     bool is_kept;      // the state is FC_SLOT_KEPT
     unsigned tries;
@@ -162,6 +166,10 @@ bool fc_transfer_is_cancelled(const struct fc_transfer *transfer);
 
 // fc_transfer_report tells the progress, not too often unless is_last.
 void fc_transfer_report(struct fc_transfer *transfer, bool is_last);
+
+// fc_rate_charge puts off what may begin next; fc_rate_is_spent says that it is not yet time. rate may be NULL.
+void fc_rate_charge(struct fc_rate *rate, uint32_t size);
+bool fc_rate_is_spent(const struct fc_rate *rate);
 
 // fc_transfer_error is the outcome of a call of the FileStore, with the reasons that have a code of their own.
 enum err fc_transfer_error(const struct rpc_unary *call);

@@ -1,5 +1,6 @@
-// Sending a file. The caller's thread reads it in order and keeps the MD5 of the whole, unless that is known before;
-// the pool hashes the chunks; the connections carry them.
+// Sending a file. The caller's thread reads it in order and computes the MD5 of the whole and of each chunk; when the
+// former is known and chunks were left out, since the server has them, the pool hashes the others. The connections
+// carry them.
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ enum {
 
 #define FILE_MAX_BYTES (UINT64_C(1) << 50)
 
-// The server reads the whole file through before it answers a Commit: assume a slow disk.
+// The server may have to read the whole file through before it answers a Commit: assume a slow disk.
 #define COMMIT_BYTES_PER_MS UINT64_C(50000)
 
 struct upload {
@@ -38,9 +39,10 @@ struct upload {
     const char *name;
     struct fc_source source;
     struct fc_note note;
-    uint64_t size_bytes; // of a stream: what was read
-    struct digest *whole;
-    bool has_digests; // the next two are known before anything is sent
+    uint64_t size_bytes;      // of a stream: what was read
+    struct work_pool *hasher; // of one thread, so that it takes chunks in their order
+    struct md5_chain whole;   // of the chunks so far; the hasher's
+    bool has_digests;         // the next two are known before anything is sent
     uint8_t md5[DIGEST_MD5_BYTES];
     uint8_t sha256[DIGEST_SHA256_BYTES];
 
@@ -233,20 +235,12 @@ upload_prepare(struct fc_transfer *transfer, struct fc_slot *slot, bool *is_need
 {
     struct upload *upload = transfer->owner;
 
-    *is_needed_out = !has_arrived(upload, slot->index);
-    if (!*is_needed_out && upload->has_digests) {
+    slot->is_there = has_arrived(upload, slot->index);
+    *is_needed_out = !slot->is_there || !upload->has_digests;
+    if (!*is_needed_out) {
         return ERR_OK;
     }
-    enum err err = ERR_OK;
-    if (upload->source.is_stream) {
-        err = read_stream(upload, slot, why);
-    } else {
-        err = read_file(upload, slot, why);
-    }
-    if (err != ERR_OK || upload->has_digests) {
-        return err;
-    }
-    return digest_update(upload->whole, bytes_view_of(slot->data, slot->size));
+    return upload->source.is_stream ? read_stream(upload, slot, why) : read_file(upload, slot, why);
 }
 
 // on_chunk_answered runs on a thread of the connection.
@@ -291,6 +285,10 @@ send_chunk(struct work *work)
     request.index = slot->index;
     request.md5.data = slot->md5;
     request.md5.len = sizeof(slot->md5);
+    if (slot->has_hints) {
+        request.md5_hints.data = slot->hints;
+        request.md5_hints.len = sizeof(slot->hints);
+    }
     request.data.data = slot->data;
     request.data.len = slot->size;
     fc_filestore_v1_file_store_init(&slot->call, fc_slot_channel(slot));
@@ -300,12 +298,39 @@ send_chunk(struct work *work)
     fc_filestore_v1_file_store_upload_start(&slot->call, &request);
 }
 
+// hash_chunk runs on the hasher.
+static void
+hash_chunk(struct work *work)
+{
+    struct fc_slot *slot = (struct fc_slot *)work;
+    struct upload *upload = slot->transfer->owner;
+    enum err err = ERR_OK;
+
+    if (upload->whole.size_bytes == slot->index * upload->chunk_bytes) {
+        err = md5_chain_add(&upload->whole, bytes_view_of(slot->data, slot->size), slot->md5, slot->hints);
+        slot->has_md5 = err == ERR_OK;
+        slot->has_hints = slot->has_md5 && md5_chain_takes_hints(slot->size);
+    }
+    if (err != ERR_OK || slot->is_there) {
+        fc_slot_end(slot, err);
+        return;
+    }
+    slot->work.run = send_chunk;
+    fc_slot_submit(slot);
+}
+
 static void
 upload_launch(struct fc_transfer *transfer, struct fc_slot *slot)
 {
-    (void)transfer;
-    slot->work.run = send_chunk;
-    fc_slot_submit(slot);
+    struct upload *upload = transfer->owner;
+
+    if (slot->tries == 1) {
+        slot->work.run = hash_chunk;
+        work_pool_submit(upload->hasher, &slot->work);
+    } else {
+        slot->work.run = send_chunk;
+        fc_slot_submit(slot);
+    }
 }
 
 static enum err
@@ -484,15 +509,16 @@ send_all(struct upload *upload, struct err_detail *why)
         return ERR_OK;
     }
     upload->transfer.is_endless = upload->source.is_stream;
-    enum err err = digest_new(DIGEST_MD5, &upload->whole);
+    md5_chain_begin(&upload->whole);
+    enum err err = fc_transfer_open(&upload->transfer, size_bytes, upload->chunk_bytes, true, why);
     if (err == ERR_OK) {
-        err = fc_transfer_open(&upload->transfer, size_bytes, upload->chunk_bytes, true, why);
+        err = work_pool_new("fc-hasher", 1, &upload->hasher);
     }
     if (err == ERR_OK) {
         err = fc_transfer_run(&upload->transfer, why);
     }
     if (err == ERR_OK && !upload->has_digests) {
-        err = digest_final(upload->whole, upload->md5);
+        md5_chain_final(&upload->whole, upload->md5);
     }
     return err;
 }
@@ -546,13 +572,13 @@ fc_file_send(struct fc_session *session, const struct fc_upload *what, const str
     if (err == ERR_CANCELLED) {
         err_fail(why, err, "\"%s\" was not sent: cancelled", upload.source.path);
     }
+    work_pool_free(&upload.hasher); // before the pool that it hands chunks to
     fc_transfer_deinit(&upload.transfer);
     if (err != ERR_OK && upload.has_plan && !is_kept) {
         cancel(session, &upload);
     }
     fc_note_end(&upload.note, is_kept);
     bytes_free(&upload.arrived);
-    digest_free(&upload.whole);
     fc_source_close(&upload.source);
     return err;
 }

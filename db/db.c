@@ -55,6 +55,7 @@ struct db {
     struct db_rows *statements; // oldest first
     unsigned running;           // queries not yet freed
     int log_pages;              // in the write-ahead log after the last commit of a private connection
+    bool is_relaxed;            // the open transaction
     char message[256];          // of the last failure: SQLite forgets its own in a rollback
 };
 
@@ -409,10 +410,36 @@ db_is_in_transaction(const struct db *db)
     return sqlite3_get_autocommit(db->sqlite) == 0;
 }
 
+static void
+end_relaxed(struct db *db)
+{
+    if (db->is_relaxed && !db_is_in_transaction(db)) {
+        db->is_relaxed = false;
+        enum err err = db_script(db, "PRAGMA synchronous = FULL");
+        assert(err == ERR_OK); // it only sets a field of the connection
+        (void)err;
+    }
+}
+
 enum err
 db_begin(struct db *db)
 {
     return db_exec(db, db->role == DB_READER ? "BEGIN" : "BEGIN IMMEDIATE", DB_NO_ARGS, NULL);
+}
+
+enum err
+db_begin_relaxed(struct db *db)
+{
+    // Not possible within a transaction.
+    enum err err = db_script(db, "PRAGMA synchronous = NORMAL");
+    if (err == ERR_OK) {
+        db->is_relaxed = true;
+        err = db_begin(db);
+    }
+    if (err != ERR_OK) {
+        end_relaxed(db);
+    }
+    return err;
 }
 
 enum err
@@ -423,6 +450,7 @@ db_commit(struct db *db)
     if (err != ERR_OK) {
         db_rollback(db);
     }
+    end_relaxed(db);
     return err;
 }
 
@@ -435,6 +463,7 @@ db_rollback(struct db *db)
         enum err err = db_exec(db, "ROLLBACK", DB_NO_ARGS, NULL);
         (void)err;
     }
+    end_relaxed(db);
 }
 
 // Write-ahead logging is a property of the file; SQLite answers with the mode that it could set.

@@ -85,6 +85,10 @@ void db_rows_free(struct db_rows **rows);
 // on.
 enum err db_begin(struct db *db) ERR_CHECKED;
 
+// db_begin_relaxed is the same for what may be lost when the machine fails soon after, though not when the process
+// does: its commit does not wait for the disk. In whichever order they come, no later commit survives without it.
+enum err db_begin_relaxed(struct db *db) ERR_CHECKED;
+
 // db_commit makes it durable. After an error the transaction is undone and the connection usable.
 enum err db_commit(struct db *db) ERR_CHECKED;
 

@@ -359,6 +359,28 @@ rpc_channel_copy_token(struct rpc_channel *channel, char token_out[RPC_TOKEN_MAX
     rpc_channel_unlock(channel);
 }
 
+void
+rpc_channel_connect(struct rpc_channel *channel)
+{
+    rpc_channel_lock(channel);
+    if (!channel->locked.is_freeing && rpc_channel_is_down_locked(channel)) {
+        (void)!rpc_channel_connect_locked(channel, clock_monotonic_ms()); // a call tries again and tells
+    }
+    rpc_channel_unlock(channel);
+}
+
+uint64_t
+rpc_channel_received_bytes(struct rpc_channel *channel)
+{
+    uint64_t bytes = 0;
+    rpc_channel_lock(channel);
+    for (size_t i = 0; i < channel->connection_count; i++) {
+        bytes += rpc_connection_received_locked(&channel->connections[i]);
+    }
+    rpc_channel_unlock(channel);
+    return bytes;
+}
+
 const char *
 rpc_channel_url(const struct rpc_channel *channel)
 {

@@ -73,7 +73,14 @@ enum err rpc_channel_new(const struct rpc_channel_options *options, struct rpc_c
 // ERR_TOO_BIG, ERR_NO_MEMORY.
 enum err rpc_channel_set_token(struct rpc_channel *channel, const char *token) ERR_CHECKED;
 
+// rpc_channel_connect begins to connect, as the first call otherwise does, and does not wait for it. Calls tell when it
+// fails.
+void rpc_channel_connect(struct rpc_channel *channel);
+
 const char *rpc_channel_url(const struct rpc_channel *channel);
+
+// rpc_channel_received_bytes is how many bytes have come from its servers in all: a large answer can be seen to grow.
+uint64_t rpc_channel_received_bytes(struct rpc_channel *channel);
 
 // rpc_channel_free cancels the calls in flight, which complete with CANCELLED, and waits for their callbacks. At any
 // time, also while it connects or pauses; not from one of the callbacks.

@@ -131,6 +131,7 @@ on_closed(void *owner, enum err reason)
     struct sp_pipe *pipe = connection->locked.pipe;
     bool was_ready = connection->locked.state != RPC_CONNECTION_CONNECTING;
     connection->locked.pipe = NULL;
+    connection->locked.received_bytes += sp_pipe_received_bytes(pipe);
     explain_closed(connection, was_ready, reason, &connection->locked.cause);
     connection->locked.reason = reason == ERR_UNTRUSTED || reason == ERR_DENIED ? reason : ERR_UNAVAILABLE;
     go_down_locked(connection, was_ready, &ended);
@@ -243,6 +244,13 @@ rpc_connection_send_locked(struct rpc_connection *connection, const struct bytes
         connection->locked.state = RPC_CONNECTION_ENDING;
     }
     return err;
+}
+
+uint64_t
+rpc_connection_received_locked(const struct rpc_connection *connection)
+{
+    uint64_t bytes = connection->locked.received_bytes;
+    return connection->locked.pipe != NULL ? bytes + sp_pipe_received_bytes(connection->locked.pipe) : bytes;
 }
 
 void

@@ -63,6 +63,7 @@ struct rpc_connection {
         unsigned active; // attempts and pipes whose last callback has not returned
         struct rpc_backoff backoff;
         uint64_t next_attempt_ms;
+        uint64_t received_bytes; // over pipes that have ended
 
         // What the server has said of itself, and whether it lives. Anew with each connection.
         bool takes_flags;
@@ -115,6 +116,9 @@ void rpc_connection_control_locked(struct rpc_connection *connection, struct byt
 // connection when as long again has passed without one. With load_ms, that is how often it is asked for its load.
 void rpc_connection_look_locked(struct rpc_connection *connection, uint64_t now_ms, unsigned keepalive_ms,
     unsigned load_ms);
+
+// rpc_connection_received_locked is how many bytes have come in all, over this connection and those before.
+uint64_t rpc_connection_received_locked(const struct rpc_connection *connection);
 
 // rpc_connection_close_locked ends it for good. The owner waits until `active` is 0 before it frees the memory.
 void rpc_connection_close_locked(struct rpc_connection *connection);

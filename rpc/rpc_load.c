@@ -31,3 +31,15 @@ rpc_server_measure_load(struct rpc_server *server, Fc__Rpc__V1__Load *load_out)
     load_out->calls_in_flight = (uint32_t)atomic_load(&server->call_count);
     pthread_mutex_unlock(&server->load.mutex);
 }
+
+void
+rpc_server_read_load(struct rpc_server *server, struct rpc_load *out)
+{
+    Fc__Rpc__V1__Load load;
+    rpc_server_measure_load(server, &load);
+    pthread_mutex_lock(&server->mutex);
+    out->connections = (uint32_t)server->locked.peer_count;
+    pthread_mutex_unlock(&server->mutex);
+    out->cpu_permille = load.cpu_permille;
+    out->calls_in_flight = load.calls_in_flight;
+}

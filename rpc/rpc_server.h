@@ -94,6 +94,15 @@ enum err rpc_server_add_metric(struct rpc_server *server, const struct rpc_metri
 enum err rpc_server_listen(struct rpc_server *server, const char *url, char bound_url_out[RPC_URL_MAX_BYTES],
     struct err_detail *why) ERR_CHECKED;
 
+// How busy a server is.
+struct rpc_load {
+    uint32_t cpu_permille; // this process's share of all processors, measured every half second
+    uint32_t calls_in_flight;
+    uint32_t connections;
+};
+
+void rpc_server_read_load(struct rpc_server *server, struct rpc_load *out);
+
 // rpc_server_timers is the server's timer thread, for services that need one too.
 struct timer_queue *rpc_server_timers(struct rpc_server *server);
 

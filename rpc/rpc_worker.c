@@ -102,7 +102,8 @@ run_peer(struct rpc_server *server, struct rpc_batch *batch, struct rpc_peer *pe
     struct rpc_call_list calls = STAILQ_HEAD_INITIALIZER(calls);
     batch->peer = peer;
     batch->is_stopped = false;
-    if (rpc_peer_take(peer, &calls, &batch->token)) {
+    bool has_more = rpc_peer_take(peer, &calls, &batch->token);
+    if (has_more) {
         rpc_peer_hold(peer);
         rpc_workers_schedule(server, peer);
     }
@@ -118,6 +119,10 @@ run_peer(struct rpc_server *server, struct rpc_batch *batch, struct rpc_peer *pe
         bytes_free(&batch->reply);
     }
     rpc_peer_release(peer, 1);
+    if (has_more) {
+        // The threads that bring what others ask are not kept waiting for a processor by who asks without end.
+        sched_yield();
+    }
 }
 
 static void *

@@ -14,6 +14,7 @@
 #include "rpc/sp_pipe.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,7 @@ struct sp_pipe {
         unsigned activity; // counts completed operations
         unsigned activity_at_expiry;
         unsigned progress; // as sp_pipe_progress
+        uint64_t total_received_bytes;
     } locked;
 
     // The handshake's deadline, then idle memory, then the linger's deadline.
@@ -227,6 +229,7 @@ note_received_locked(struct sp_pipe *pipe, nng_aio *aio)
     pipe->locked.received_bytes = nng_aio_count(aio);
     pipe->locked.activity += pipe->locked.receive_result == 0;
     pipe->locked.progress += pipe->locked.receive_result == 0;
+    pipe->locked.total_received_bytes += pipe->locked.receive_result == 0 ? pipe->locked.received_bytes : 0;
 }
 
 // Receives what is there without waiting; false when nothing is. Worth it when the last read has left something behind.
@@ -238,6 +241,7 @@ try_receive(struct sp_pipe *pipe, uint8_t *at, size_t size)
         return false;
     }
     pipe->tries_left--;
+    sched_yield(); // whoever has something for another pipe
     return sp_stream_try_receive(&pipe->stream, at, size) != NNG_ECANCELED;
 }
 
@@ -637,6 +641,15 @@ sp_pipe_progress(struct sp_pipe *pipe)
     unsigned progress = pipe->locked.progress;
     unlock(pipe);
     return progress;
+}
+
+uint64_t
+sp_pipe_received_bytes(struct sp_pipe *pipe)
+{
+    lock(pipe);
+    uint64_t bytes = pipe->locked.total_received_bytes;
+    unlock(pipe);
+    return bytes;
 }
 
 void

@@ -95,6 +95,9 @@ size_t sp_pipe_queued_bytes(struct sp_pipe *pipe);
 // the system's buffers swallow at once is none.
 unsigned sp_pipe_progress(struct sp_pipe *pipe);
 
+// sp_pipe_received_bytes is what has come in all, as it was on the wire.
+uint64_t sp_pipe_received_bytes(struct sp_pipe *pipe);
+
 // sp_pipe_set_reading(false) stops reading after the messages already read: back-pressure. Starts with reading.
 void sp_pipe_set_reading(struct sp_pipe *pipe, bool is_reading);
 

@@ -219,7 +219,7 @@ auth_service_new(const struct auth_service_options *options, struct auth_service
         err = auth_chains_new(&auth->chains);
     }
     if (err == ERR_OK) {
-        err = work_pool_new("auth-hash", 1, &auth->hashing);
+        err = work_pool_new_patient("auth-hash", 1, &auth->hashing);
     }
     if (err != ERR_OK) {
         auth_service_free(&auth);

@@ -18,6 +18,7 @@
 #include "services/chat/chat_service.h"
 #include "services/daemon/daemon_listen.h"
 #include "services/daemon/daemon_lock.h"
+#include "services/daemon/daemon_swarm.h"
 #include "services/daemon/daemon_tls.h"
 #include "services/filestore/filestore_service.h"
 #include "services/store/blob.h"
@@ -32,6 +33,7 @@ struct daemon {
     struct rpc_tls_server *tls;
     struct rpc_server *server;
     struct filestore_service *filestore;
+    struct daemon_swarm *swarm;
     struct chat_service *chat;
     struct bytes ready_line;
 };
@@ -237,7 +239,7 @@ add_service(struct daemon *daemon, ProtobufCService *service, const struct rpc_m
 }
 
 static enum err
-add_services(struct daemon *daemon)
+add_services(struct daemon *daemon, const struct daemon_options *options)
 {
     enum err err = add_service(daemon, auth_service_rpc(daemon->auth), auth_service_rules);
     if (err == ERR_OK) {
@@ -248,6 +250,9 @@ add_services(struct daemon *daemon)
     }
     if (err == ERR_OK) {
         err = add_service(daemon, filestore_service_rpc(daemon->filestore), filestore_service_rules);
+    }
+    if (err == ERR_OK) {
+        err = daemon_swarm_new(options, daemon->server, daemon->filestore, &daemon->swarm);
     }
     if (err == ERR_OK) {
         err = rpc_server_describe(daemon->server,
@@ -335,7 +340,7 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
         err = make_services(daemon, options, why);
     }
     if (err == ERR_OK) {
-        err = add_services(daemon);
+        err = add_services(daemon, options);
     }
     if (err == ERR_OK) {
         err = add_metrics(daemon);
@@ -343,6 +348,9 @@ daemon_new(const struct daemon_options *options, struct daemon **out, struct err
     if (err == ERR_OK) {
         rpc_server_set_content(daemon->server, filestore_service_content(daemon->filestore));
         err = daemon_listen(daemon->server, options, daemon->data_dir, &daemon->ready_line, why);
+    }
+    if (err == ERR_OK) {
+        err = daemon_swarm_start(daemon->swarm);
     }
     if (err != ERR_OK) {
         daemon_free(&daemon);
@@ -376,6 +384,7 @@ daemon_reload_tls(struct daemon *daemon)
 void
 daemon_drain(struct daemon *daemon, unsigned timeout_ms)
 {
+    daemon_swarm_stop(daemon->swarm);
     rpc_server_drain(daemon->server, timeout_ms);
 }
 
@@ -408,6 +417,9 @@ daemon_free(struct daemon **daemon)
     if (self->chat != NULL) {
         chat_service_stop(self->chat);
     }
+    if (self->swarm != NULL) {
+        daemon_swarm_stop(self->swarm);
+    }
     // A logout that waits for the store still calls on_revoked: its call keeps the server's memory, and self->server
     // has to go on saying where that is.
     struct rpc_server *server = self->server;
@@ -417,6 +429,7 @@ daemon_free(struct daemon **daemon)
     }
     // Those first that wait for their operations, which may still call the others.
     auth_service_free(&self->auth);
+    daemon_swarm_free(&self->swarm);
     filestore_service_free(&self->filestore);
     chat_service_free(&self->chat);
     blob_store_close(&self->blobs);

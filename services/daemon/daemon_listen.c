@@ -1,11 +1,11 @@
 #include "services/daemon/daemon_listen.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
 #include "base/log.h"
+#include "swarm/swarm_url.h"
 
 static bool
 has_prefix(const char *text, const char *prefix)
@@ -19,28 +19,6 @@ is_encrypted(const char *url)
     return has_prefix(url, "tls+tcp://") || has_prefix(url, "https://");
 }
 
-// Whether only this machine can reach a URL. A name other than localhost may mean any address.
-static bool
-is_local(const char *url)
-{
-    char host[RPC_URL_MAX_BYTES];
-    struct in_addr address;
-    const char *begin = strstr(url, "://");
-    if (begin == NULL || has_prefix(url, "ipc://")) {
-        return true;
-    }
-    begin += strlen("://");
-    (void)snprintf(host, sizeof(host), "%s", begin);
-    char *colon = strrchr(host, ':');
-    if (colon != NULL) {
-        *colon = '\0';
-    }
-    if (inet_pton(AF_INET, host, &address) == 1) {
-        return ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET;
-    }
-    return strcmp(host, "[::1]") == 0 || strcmp(host, "localhost") == 0;
-}
-
 static enum err
 check_url(const char *option, const char *url, bool is_right, const char *expected, bool allows_plaintext,
     struct err_detail *why)
@@ -48,7 +26,7 @@ check_url(const char *option, const char *url, bool is_right, const char *expect
     if (!is_right) {
         return err_fail(why, ERR_INVALID, "%s takes %s, not \"%s\"", option, expected, url);
     }
-    if (!is_local(url) && !is_encrypted(url) && !allows_plaintext) {
+    if (!swarm_url_is_local(url) && !is_encrypted(url) && !allows_plaintext) {
         bool is_web = has_prefix(url, "http://");
         return err_fail(why, ERR_INVALID,
             "%s could be reached from other machines, without encryption: use %s%s, or add --allow-plaintext", url,
@@ -87,7 +65,7 @@ listen_on(struct rpc_server *server, const char *url, const char *separator, str
     if (err != ERR_OK) {
         return err;
     }
-    if (!is_local(bound) && !is_encrypted(bound)) {
+    if (!swarm_url_is_local(bound) && !is_encrypted(bound)) {
         log_warn("FCD-NO-TLS", NULL,
             "%s can be reached from other machines and is not encrypted: whoever is in between can read messages and"
             " files and take over logins; listen on %s instead",

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "services/daemon/daemon_listen.h"
+#include "services/daemon/daemon_options_priv.h"
 
 #define DEFAULT_HTTP_URL "http://127.0.0.1:7421"
 #define SYSTEM_DATA_DIR "/var/lib/fcd"
@@ -24,6 +25,8 @@ enum {
     GRACE_DEFAULT_S = 7 * 24 * 3600,
     GRACE_MAX_S = 10 * 365 * 24 * 3600,
 };
+
+static const char default_http_url[] = DEFAULT_HTTP_URL; // of an origin
 
 static enum err
 set_data(struct daemon_options *options, const char *value, struct err_detail *why)
@@ -239,8 +242,8 @@ read_scaled(const char *value, const char *suffixes, const uint64_t *factors, ui
     return ERR_OK;
 }
 
-static enum err
-set_quota(const char *option, const char *value, uint64_t *out, struct err_detail *why)
+enum err
+daemon_options_bytes(const char *option, const char *value, uint64_t *out, struct err_detail *why)
 {
     static const uint64_t factors[] = {1, UINT64_C(1) << 10, UINT64_C(1) << 20, UINT64_C(1) << 30, UINT64_C(1) << 40};
     if (read_scaled(value, "BKMGT", factors, QUOTA_MAX_BYTES, out) != ERR_OK) {
@@ -253,13 +256,19 @@ set_quota(const char *option, const char *value, uint64_t *out, struct err_detai
 static enum err
 set_user_quota(struct daemon_options *options, const char *value, struct err_detail *why)
 {
-    return set_quota("user-quota", value, &options->user_quota_bytes, why);
+    return daemon_options_bytes("user-quota", value, &options->user_quota_bytes, why);
+}
+
+static enum err
+set_segment_rate(struct daemon_options *options, const char *value, struct err_detail *why)
+{
+    return daemon_options_bytes("segment-rate", value, &options->segment_rate_bytes, why);
 }
 
 static enum err
 set_room_quota(struct daemon_options *options, const char *value, struct err_detail *why)
 {
-    return set_quota("room-quota", value, &options->room_quota_bytes, why);
+    return daemon_options_bytes("room-quota", value, &options->room_quota_bytes, why);
 }
 
 static enum err
@@ -323,7 +332,7 @@ static const struct {
     const char *name;
     const char *argument; // NULL: takes none
     const char *help;     // lines after the first are indented by whoever prints them
-    enum err (*set)(struct daemon_options *options, const char *value, struct err_detail *why);
+    daemon_option_fn *set;
 } rows[] = {
     {"data", "DIR", "keep everything in this folder\n[as root " SYSTEM_DATA_DIR ", else ~/.local/share/fcd]", set_data},
     {"listen", "URL",
@@ -350,7 +359,24 @@ static const struct {
     {"send-rate", "N", "messages a second that one user may send; 0 for no limit [0]", set_send_rate},
     {"user-quota", "BYTES", "what one user may store, as 10G; 0 for no limit [0]", set_user_quota},
     {"room-quota", "BYTES", "what may be shared with one room; 0 for no limit [0]", set_room_quota},
+    {"segment-rate", "BYTES", "what is sent a second to who reads from several servers,\nas 10M; 0 for no limit [0]",
+        set_segment_rate},
     {"delete-grace", "TIME", "how long deleted files can be restored, as 12h or 7d [7d]", set_delete_grace},
+    {"role", "segment", "serve segments of another fcd's files, as a mirror of it", daemon_set_role},
+    {"origin", "URL", "mirror: that fcd", daemon_set_origin},
+    {"origin-fingerprint", "HEX", "mirror: its certificate, as fcd --fingerprint prints there",
+        daemon_set_origin_fingerprint},
+    {"origin-ca", "FILE", "mirror: or who has signed it", daemon_set_origin_ca},
+    {"token-file", "FILE", "mirror: a token of an administrator's, in a file of mode 0600", daemon_set_token_file},
+    {"budget", "BYTES", "mirror: what it keeps at most, as 100G; 0 for no limit [0]", daemon_set_budget},
+    {"limit-rate", "BYTES", "mirror: what it sends a second at most; 0 for no limit [0]", daemon_set_limit_rate},
+    {"prefetch", "all|NAME",
+        "mirror: fetch all that the account can read, or this file,\nbefore it is asked for;"
+        " may be given again",
+        daemon_set_prefetch},
+    {"name", "NAME", "mirror: what it is called in lists [the machine's]", daemon_set_name},
+    {"advertise", "URL", "mirror: where readers reach it, if not where it listens;\nmay be given again",
+        daemon_set_advertise},
     {"repair", NULL, "fcd check: drop what nothing names, mark what is damaged", set_repair},
     {"copy", NULL, "fcd backup: copy contents instead of linking them", set_copy},
     {"log-level", "LEVEL", "error, warn, info or debug [info]", set_log_level},
@@ -368,6 +394,7 @@ void
 daemon_options_print_help(FILE *stream)
 {
     (void)fputs("usage: fcd [OPTION...]\n"
+                "       fcd --role segment --origin URL --token-file FILE [OPTION...]\n"
                 "       fcd check [--data DIR] [--repair]\n"
                 "       fcd backup [--data DIR] [--copy] TARGET\n"
                 "The server of fc: chat rooms and files for a team. check reads everything that a\n"
@@ -396,13 +423,14 @@ set_default_data_dir(struct daemon_options *options, struct err_detail *why)
 {
     const char *xdg = getenv("XDG_DATA_HOME");
     const char *home = getenv("HOME");
+    const char *ending = options->role == DAEMON_SEGMENT ? "-segment" : "";
     int length = 0;
     if (geteuid() == 0) {
-        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s", SYSTEM_DATA_DIR);
+        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s%s", SYSTEM_DATA_DIR, ending);
     } else if (xdg != NULL && xdg[0] == '/') {
-        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s/fcd", xdg);
+        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s/fcd%s", xdg, ending);
     } else if (home != NULL && home[0] != '\0') {
-        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s/.local/share/fcd", home);
+        length = snprintf(options->data_dir, sizeof(options->data_dir), "%s/.local/share/fcd%s", home, ending);
     }
     if (length <= 0 || (size_t)length >= sizeof(options->data_dir)) {
         return err_fail(why, ERR_PRECONDITION, "there is no home folder to keep the data in: give --data DIR");
@@ -429,7 +457,7 @@ enum err
 daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct err_detail *why)
 {
     struct daemon_options options = {
-        .http_url = DEFAULT_HTTP_URL,
+        .http_url = default_http_url,
         .token_lifetime_ms = (uint64_t)TOKEN_TTL_DEFAULT_S * 1000,
         .delete_grace_ms = (int64_t)GRACE_DEFAULT_S * 1000,
         .log_level = LOG_INFO,
@@ -473,7 +501,13 @@ daemon_options_parse(int argc, char **argv, struct daemon_options *out, struct e
     if ((options.tls_certificate == NULL) != (options.tls_key == NULL)) {
         return err_fail(why, ERR_INVALID, "--tls-cert and --tls-key go together: see fcd --help");
     }
-    err = daemon_listen_check(&options, why);
+    if (options.role == DAEMON_SEGMENT && options.http_url == default_http_url) {
+        options.http_url = NULL;
+    }
+    err = daemon_options_finish_mirror(&options, why);
+    if (err == ERR_OK) {
+        err = daemon_listen_check(&options, why);
+    }
     bool needs_data = options.action != DAEMON_HELP && options.action != DAEMON_VERSION;
     if (err == ERR_OK && needs_data && options.data_dir[0] == '\0') {
         err = set_default_data_dir(&options, why);

@@ -15,6 +15,29 @@
 enum {
     DAEMON_PATH_MAX_BYTES = 4096,
     DAEMON_LISTEN_MAX = 16,
+    DAEMON_ADVERTISE_MAX = 4,
+    DAEMON_PREFETCH_MAX = 64,
+};
+
+enum daemon_role {
+    DAEMON_ORIGIN,
+    DAEMON_SEGMENT, // a mirror of another fcd's files
+};
+
+// What is said of a mirror.
+struct daemon_mirror_options {
+    const char *origin_url;
+    const char *origin_fingerprint; // with TLS one of the two
+    const char *origin_ca;
+    const char *token_file;
+    const char *name;           // NULL: the machine's
+    uint64_t budget_bytes;      // 0: no limit
+    uint64_t limit_bytes_per_s; // 0: no limit
+    const char *advertised[DAEMON_ADVERTISE_MAX];
+    size_t advertised_count;                     // 0: where it listens
+    const char *prefetched[DAEMON_PREFETCH_MAX]; // names of files, or "all"
+    size_t prefetched_count;
+    const char *given; // the last of these options on the command line; NULL: none
 };
 
 enum daemon_action {
@@ -29,6 +52,8 @@ enum daemon_action {
 // daemon_options borrows URLs and paths from argv.
 struct daemon_options {
     enum daemon_action action;
+    enum daemon_role role;
+    struct daemon_mirror_options mirror;
     char data_dir[DAEMON_PATH_MAX_BYTES];
     const char *listen_urls[DAEMON_LISTEN_MAX];
     size_t listen_count;         // 0: the default listeners
@@ -50,8 +75,9 @@ struct daemon_options {
     uint64_t user_quota_bytes; // 0: no limit
     uint64_t room_quota_bytes; // 0: no limit
     int64_t delete_grace_ms;
-    bool is_repairing; // of a check
-    bool is_copying;   // of a backup: no links
+    uint64_t segment_rate_bytes; // a second, to readers of segments; 0: no limit
+    bool is_repairing;           // of a check
+    bool is_copying;             // of a backup: no links
     const char *backup_target;
     enum log_level log_level;
 };

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "services/daemon/daemon.h"
+#include "services/daemon/daemon_mirror.h"
 #include "services/daemon/daemon_options.h"
 #include "services/daemon/daemon_tls.h"
 #include "services/daemon/daemon_tools.h"
@@ -35,6 +36,82 @@ enum {
     HEAP_KEEP_BYTES = 16 * 1024 * 1024,
     IDLE_CHECK_S = 5,
     IDLE_CPU_MS = 50, // less than this of processor time in between is idle
+};
+
+// What runs, by its role.
+struct role {
+    enum err (*start)(const struct daemon_options *options, void **out, struct err_detail *why);
+    struct bytes_view (*ready_line)(const void *self);
+    void (*reload_tls)(void *self);
+    void (*drain)(void *self, unsigned timeout_ms);
+    void (*free)(void *self);
+};
+
+static enum err
+origin_start(const struct daemon_options *options, void **out, struct err_detail *why)
+{
+    return daemon_new(options, (struct daemon **)out, why);
+}
+
+static struct bytes_view
+origin_ready_line(const void *self)
+{
+    return daemon_ready_line(self);
+}
+
+static void
+origin_reload_tls(void *self)
+{
+    daemon_reload_tls(self);
+}
+
+static void
+origin_drain(void *self, unsigned timeout_ms)
+{
+    daemon_drain(self, timeout_ms);
+}
+
+static void
+origin_free(void *self)
+{
+    struct daemon *daemon = self;
+    daemon_free(&daemon);
+}
+
+static enum err
+mirror_start(const struct daemon_options *options, void **out, struct err_detail *why)
+{
+    return daemon_mirror_new(options, (struct daemon_mirror **)out, why);
+}
+
+static struct bytes_view
+mirror_ready_line(const void *self)
+{
+    return daemon_mirror_ready_line(self);
+}
+
+static void
+mirror_reload_tls(void *self)
+{
+    daemon_mirror_reload_tls(self);
+}
+
+static void
+mirror_drain(void *self, unsigned timeout_ms)
+{
+    daemon_mirror_drain(self, timeout_ms);
+}
+
+static void
+mirror_free(void *self)
+{
+    struct daemon_mirror *mirror = self;
+    daemon_mirror_free(&mirror);
+}
+
+static const struct role roles[] = {
+    [DAEMON_ORIGIN] = {origin_start, origin_ready_line, origin_reload_tls, origin_drain, origin_free},
+    [DAEMON_SEGMENT] = {mirror_start, mirror_ready_line, mirror_reload_tls, mirror_drain, mirror_free},
 };
 
 static void
@@ -79,7 +156,7 @@ used_cpu_ms(void)
 
 // Waits for a signal that ends the server, and gives memory back when there is nothing to do after there was.
 static int
-wait_for_end(struct daemon *daemon, const sigset_t *ending)
+wait_for_end(const struct role *role, void *self, const sigset_t *ending)
 {
     sigset_t expected = *ending;
     sigaddset(&expected, SIGHUP);
@@ -89,7 +166,7 @@ wait_for_end(struct daemon *daemon, const sigset_t *ending)
     for (;;) {
         int number = sigtimedwait(&expected, NULL, &interval);
         if (number == SIGHUP) {
-            daemon_reload_tls(daemon);
+            role->reload_tls(self);
         } else if (number > 0) {
             return number;
         }
@@ -119,30 +196,31 @@ static int
 run(const struct daemon_options *options)
 {
     static sigset_t ending; // outlives this function for the second thread
-    struct daemon *daemon = NULL;
+    const struct role *role = &roles[options->role];
+    void *self = NULL;
     struct err_detail why = {0};
     pthread_t impatient;
     ending = block_signals();
     log_set_level(options->log_level);
-    enum err err = daemon_new(options, &daemon, &why);
+    enum err err = role->start(options, &self, &why);
     if (err != ERR_OK) {
         (void)fprintf(stderr, "fcd: %s\n", err_message(&why, err));
         return EXIT_FAILED;
     }
-    struct bytes_view ready = daemon_ready_line(daemon);
+    struct bytes_view ready = role->ready_line(self);
     if (fwrite(ready.data, 1, ready.size, stdout) != ready.size || fflush(stdout) != 0) {
         log_warn("FCD-STDOUT", NULL, "the ready line could not be written to stdout");
     }
     log_info("FCD-READY", NULL, "fcd " FC_VERSION " keeps its data in %s and is %.*s", options->data_dir,
         (int)ready.size - 1, (const char *)ready.data);
-    int number = wait_for_end(daemon, &ending);
+    int number = wait_for_end(role, self, &ending);
     log_info("FCD-DRAIN", NULL, "%s: lets calls in flight finish, for at most %d s; a second signal ends it at once",
         strsignal(number), DRAIN_TIMEOUT_MS / 1000);
     if (pthread_create(&impatient, NULL, end_at_once, &ending) == 0) {
         pthread_detach(impatient);
     }
-    daemon_drain(daemon, DRAIN_TIMEOUT_MS);
-    daemon_free(&daemon);
+    role->drain(self, DRAIN_TIMEOUT_MS);
+    role->free(self);
     log_info("FCD-END", NULL, "ended");
     return EXIT_DONE;
 }

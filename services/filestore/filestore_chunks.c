@@ -1,9 +1,9 @@
 // Chunks: Upload and Download.
 //
-// Upload: look (worker) -> hash (chunk_pool) -> write and sync (blob store) -> record (store) -> answer. The row of a
-// chunk comes after its bytes and never changes, so a chunk that counts as arrived is whole after any crash, and one
-// without a row is simply sent again. A chunk being stored is on the service's list from before the look until after
-// its row is durable; so of two with other content one always meets the other, on the list or as a row.
+// Upload: look (worker) -> hash (filestore_whole.c) -> write and sync (blob store) -> record (store) -> answer. The row
+// of a chunk comes after its bytes and never changes, so a chunk that counts as arrived is whole after any crash, and
+// one without a row is simply sent again. A chunk being stored is on the service's list from before the look until
+// after its row is durable; so of two with other content one always meets the other, on the list or as a row.
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "services/filestore/filestore_service_priv.h"
 
 struct filestore_upload_op {
-    struct work work; // first: the pool gives its address
+    struct filestore_part part;
     struct blob_write write;
     struct store_job job;
     TAILQ_ENTRY(filestore_upload_op) link; // guarded by the service's mutex
@@ -22,13 +22,11 @@ struct filestore_upload_op {
     struct rpc_call *call;
     const Fc__Filestore__V1__UploadRequest *request;
     Fc__Filestore__V1__UploadResponse_Closure reply;
-    uint8_t upload_id[FILESTORE_ID_BYTES];
-    uint64_t index;
-    struct filestore_chunk chunk; // md5: as announced until the bytes are hashed, then proven
     bool is_listed;
+    bool is_in_hand; // of the service's wholes
 
     // Found by the look.
-    uint64_t offset;
+    bool is_large;
     bool has_arrived;
     const char *reason;
     struct err_detail why;
@@ -37,7 +35,7 @@ struct filestore_upload_op {
 static bool
 is_same_place(const struct filestore_upload_op *a, const struct filestore_upload_op *b)
 {
-    return a->index == b->index && memcmp(a->upload_id, b->upload_id, FILESTORE_ID_BYTES) == 0;
+    return a->part.index == b->part.index && memcmp(a->part.upload_id, b->part.upload_id, FILESTORE_ID_BYTES) == 0;
 }
 
 // upload_enter puts the chunk on the list, unless one with other content is being stored at the same place.
@@ -51,10 +49,11 @@ upload_enter(struct filestore_upload_op *op)
     pthread_mutex_lock(&filestore->locked.mutex);
     TAILQ_FOREACH(other, &filestore->locked.uploads, link)
     {
-        if (is_same_place(op, other) && memcmp(op->chunk.md5, other->chunk.md5, DIGEST_MD5_BYTES) != 0) {
+        if (is_same_place(op, other) &&
+            memcmp(op->part.announced_md5, other->part.announced_md5, DIGEST_MD5_BYTES) != 0) {
             err = err_fail(&op->why, ERR_CONFLICT,
                 "chunk %llu is being stored with other content at this moment: send it again",
-                (unsigned long long)op->index);
+                (unsigned long long)op->part.index);
             break;
         }
     }
@@ -73,6 +72,9 @@ upload_finish(struct filestore_upload_op *op, enum err result, const char *reaso
     struct filestore_service *filestore = op->filestore;
     Fc__Filestore__V1__UploadResponse response = FC__FILESTORE__V1__UPLOAD_RESPONSE__INIT;
 
+    if (op->is_in_hand) {
+        filestore_wholes_leave(&op->part, result == ERR_OK);
+    }
     if (op->is_listed) {
         pthread_mutex_lock(&filestore->locked.mutex);
         TAILQ_REMOVE(&filestore->locked.uploads, op, link);
@@ -84,11 +86,11 @@ upload_finish(struct filestore_upload_op *op, enum err result, const char *reaso
         err_fail(&op->why, result,
             "the server's disk is full: chunk %llu was not stored; the upload can go on when its operator has made "
             "room",
-            (unsigned long long)op->index);
+            (unsigned long long)op->part.index);
     }
     if (result == ERR_OK) {
-        response.md5.data = op->chunk.md5;
-        response.md5.len = sizeof(op->chunk.md5);
+        response.md5.data = op->part.announced_md5; // and proven
+        response.md5.len = sizeof(op->part.announced_md5);
         op->reply(&response, op->call);
     } else {
         filestore_fail(op->call, result, &op->why, reason != NULL ? reason : op->reason);
@@ -102,7 +104,8 @@ upload_run_record(struct store_tx *tx, struct store_job *job)
 {
     const struct filestore_upload_op *op =
         (const void *)((const char *)job - offsetof(struct filestore_upload_op, job));
-    return filestore_core_add_chunk(tx, op->upload_id, op->index, &op->chunk, (uint32_t)op->request->data.len);
+    const struct filestore_part *part = &op->part;
+    return filestore_core_add_chunk(tx, part->upload_id, part->index, &part->digests, (uint32_t)part->data.size);
 }
 
 static void
@@ -126,35 +129,32 @@ upload_written(struct blob_write *write, enum err result)
     store_write(op->filestore->store, &op->job);
 }
 
-static void
-upload_hash(struct work *work)
+static bool
+upload_is_cancelled(struct filestore_part *part)
 {
-    struct filestore_upload_op *op = (struct filestore_upload_op *)work;
-    struct bytes_view data = bytes_view_of(op->request->data.data, op->request->data.len);
-    uint8_t md5[DIGEST_MD5_BYTES];
+    return rpc_call_is_cancelled(((struct filestore_upload_op *)part)->call);
+}
 
-    if (rpc_call_is_cancelled(op->call)) {
-        upload_finish(op, ERR_CANCELLED, NULL);
-        return;
-    }
-    enum err err = digest_of(DIGEST_MD5, data, md5);
-    if (err == ERR_OK && memcmp(md5, op->chunk.md5, sizeof(md5)) != 0) {
-        err = err_fail(&op->why, ERR_CORRUPT,
+static void
+upload_hashed(struct filestore_part *part, enum err result)
+{
+    struct filestore_upload_op *op = (struct filestore_upload_op *)part;
+
+    if (result == ERR_CORRUPT) {
+        err_fail(&op->why, result,
             "chunk %llu was damaged on its way: its bytes do not have the MD5 that came with it; send it again",
-            (unsigned long long)op->index);
-        upload_finish(op, err, "CHUNK_MD5_MISMATCH");
+            (unsigned long long)part->index);
+        upload_finish(op, result, "CHUNK_MD5_MISMATCH");
         return;
     }
-    if (err == ERR_OK) {
-        err = digest_of(DIGEST_SHA256, data, op->chunk.sha256);
-    }
-    if (err != ERR_OK) {
-        upload_finish(op, err, NULL);
+    if (result != ERR_OK) {
+        upload_finish(op, result, NULL);
         return;
     }
-    memcpy(op->write.id, op->upload_id, sizeof(op->write.id));
-    op->write.offset = op->offset;
-    op->write.data = data;
+    memcpy(op->write.id, part->upload_id, sizeof(op->write.id));
+    op->write.offset = part->offset;
+    op->write.data = part->data;
+    op->write.is_large = op->is_large;
     op->write.done = upload_written;
     blob_upload_write(op->filestore->blobs, &op->write);
 }
@@ -166,12 +166,12 @@ upload_check_unknown(struct store_tx *tx, struct filestore_upload_op *op, const 
 {
     size_t size = op->request->data.len;
 
-    if (op->index >= FILESTORE_FILE_MAX_BYTES / file->chunk_bytes || size == 0 || size > file->chunk_bytes) {
+    if (op->part.index >= FILESTORE_FILE_MAX_BYTES / file->chunk_bytes || size == 0 || size > file->chunk_bytes) {
         return err_fail(&op->why, ERR_OUT_OF_RANGE,
-            "chunk %llu of \"%s\" cannot have %zu bytes: each has %lu, but for the last", (unsigned long long)op->index,
-            file->name, size, (unsigned long)file->chunk_bytes);
+            "chunk %llu of \"%s\" cannot have %zu bytes: each has %lu, but for the last",
+            (unsigned long long)op->part.index, file->name, size, (unsigned long)file->chunk_bytes);
     }
-    uint64_t end = op->index * file->chunk_bytes + size;
+    uint64_t end = op->part.index * file->chunk_bytes + size;
     if (end <= file->size_bytes) {
         return ERR_OK;
     }
@@ -192,7 +192,7 @@ upload_look(struct store_tx *tx, void *context)
     struct filestore_chunk arrived;
     uint32_t size = 0;
 
-    enum err err = filestore_core_find_own(tx, op->upload_id, rpc_call_identity(op->call)->subject_id, &file);
+    enum err err = filestore_core_find_own(tx, op->part.upload_id, rpc_call_identity(op->call)->subject_id, &file);
     if (err != ERR_OK) {
         return err;
     }
@@ -202,24 +202,25 @@ upload_look(struct store_tx *tx, void *context)
             return err;
         }
         size = (uint32_t)op->request->data.len;
-    } else if (filestore_core_chunk_size(&file, op->index, &size) != ERR_OK) {
+    } else if (filestore_core_chunk_size(&file, op->part.index, &size) != ERR_OK) {
         return err_fail(&op->why, ERR_OUT_OF_RANGE, "\"%s\" has %llu chunks, counted from 0: there is no chunk %llu",
-            file.name, (unsigned long long)filestore_core_chunk_count(&file), (unsigned long long)op->index);
+            file.name, (unsigned long long)filestore_core_chunk_count(&file), (unsigned long long)op->part.index);
     }
     if (op->request->data.len != size) {
         return err_fail(&op->why, ERR_OUT_OF_RANGE, "chunk %llu of \"%s\" has %lu bytes, not %zu",
-            (unsigned long long)op->index, file.name, (unsigned long)size, op->request->data.len);
+            (unsigned long long)op->part.index, file.name, (unsigned long)size, op->request->data.len);
     }
-    op->offset = op->index * file.chunk_bytes;
-    err = filestore_core_find_chunk(tx, file.blob_id, op->index, &arrived);
+    op->part.offset = op->part.index * file.chunk_bytes;
+    op->is_large = file.size_bytes >= BLOB_LARGE_BYTES;
+    err = filestore_core_find_chunk(tx, file.blob_id, op->part.index, &arrived);
     if (err == ERR_NOT_FOUND) {
         return ERR_OK;
     }
     op->has_arrived = err == ERR_OK;
-    if (err == ERR_OK && memcmp(arrived.md5, op->chunk.md5, sizeof(arrived.md5)) != 0) {
+    if (err == ERR_OK && memcmp(arrived.md5, op->part.announced_md5, sizeof(arrived.md5)) != 0) {
         err = err_fail(&op->why, ERR_CONFLICT,
             "chunk %llu of \"%s\" has arrived with other content: cancel the upload and begin again",
-            (unsigned long long)op->index, file.name);
+            (unsigned long long)op->part.index, file.name);
     }
     return err;
 }
@@ -250,9 +251,13 @@ filestore_chunks_upload(Fc__Filestore__V1__FileStore_Service *service, const Fc_
     op->call = call;
     op->request = request;
     op->reply = reply;
-    op->index = request->index;
-    memcpy(op->upload_id, upload_id, sizeof(upload_id));
-    memcpy(op->chunk.md5, request->md5.data, sizeof(op->chunk.md5));
+    op->part.index = request->index;
+    memcpy(op->part.upload_id, upload_id, sizeof(upload_id));
+    op->part.data = bytes_view_of(request->data.data, request->data.len);
+    op->part.hints = bytes_view_of(request->md5_hints.data, request->md5_hints.len);
+    op->part.is_cancelled = upload_is_cancelled;
+    op->part.done = upload_hashed;
+    memcpy(op->part.announced_md5, request->md5.data, sizeof(op->part.announced_md5));
 
     enum err err = upload_enter(op);
     if (err == ERR_OK) {
@@ -262,8 +267,8 @@ filestore_chunks_upload(Fc__Filestore__V1__FileStore_Service *service, const Fc_
         upload_finish(op, err, NULL);
         return;
     }
-    op->work.run = upload_hash;
-    work_pool_submit(filestore->chunk_pool, &op->work);
+    op->is_in_hand = true;
+    filestore_wholes_hash(&filestore->wholes, &op->part);
 }
 
 struct download_op {
@@ -327,7 +332,7 @@ download_run(struct work *work)
     struct download_op *op = (struct download_op *)work;
     struct filestore_service *filestore = op->filestore;
     Fc__Filestore__V1__DownloadResponse response = FC__FILESTORE__V1__DOWNLOAD_RESPONSE__INIT;
-    uint8_t md5[DIGEST_MD5_BYTES];
+    uint8_t sha256[DIGEST_SHA256_BYTES];
     uint8_t *data = NULL;
     enum err err = rpc_call_is_cancelled(op->call) ? ERR_CANCELLED : ERR_OK;
 
@@ -341,11 +346,11 @@ download_run(struct work *work)
     if (err == ERR_OK) {
         err = filestore_read_content(filestore, op->file.blob_id, op->file.size_bytes,
             op->request->index * op->file.chunk_bytes, data, op->size);
-        if (err == ERR_OK) {
-            err = digest_of(DIGEST_MD5, bytes_view_of(data, op->size), md5);
-        }
-        if (err == ERR_OK && memcmp(md5, op->chunk.md5, sizeof(md5)) != 0) {
-            err = ERR_CORRUPT;
+        if (err == ERR_OK && !op->request->is_checked_by_caller) {
+            err = digest_of(DIGEST_SHA256, bytes_view_of(data, op->size), sha256);
+            if (err == ERR_OK && memcmp(sha256, op->chunk.sha256, sizeof(sha256)) != 0) {
+                err = ERR_CORRUPT;
+            }
         }
         if (err == ERR_CORRUPT || err == ERR_NOT_FOUND || err == ERR_OUT_OF_RANGE || err == ERR_IO) {
             err = download_damaged(op, err);

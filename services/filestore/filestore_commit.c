@@ -213,7 +213,31 @@ commit_digest_known(struct commit_op *op)
     return err;
 }
 
-// commit_digest computes the digests of what was sent.
+// commit_hash completes the digests that were computed while the chunks came.
+static enum err
+commit_hash(struct commit_op *op)
+{
+    struct filestore_whole_digests whole;
+    struct filestore_file *file = &op->file;
+
+    enum err err = filestore_wholes_take(&op->filestore->wholes, op->upload_id, &whole);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (whole.size_bytes > file->size_bytes) {
+        err = ERR_INTERNAL; // what is in it was recorded as chunks of this file
+    } else if (whole.size_bytes < file->size_bytes) {
+        err = blob_upload_digest(op->filestore->blobs, op->upload_id, file->size_bytes, &whole.md5, whole.sha256);
+    }
+    if (err == ERR_OK) {
+        md5_chain_final(&whole.md5, file->md5);
+        err = sha256_chain_final(whole.sha256, file->sha256);
+    }
+    sha256_chain_free(&whole.sha256);
+    return err;
+}
+
+// commit_digest computes the digests of what was sent and compares them with what was said.
 static enum err
 commit_digest(struct commit_op *op)
 {
@@ -223,7 +247,7 @@ commit_digest(struct commit_op *op)
 
     memcpy(planned_md5, file->md5, sizeof(planned_md5));
     memcpy(planned_sha256, file->sha256, sizeof(planned_sha256));
-    enum err err = blob_upload_digest(op->filestore->blobs, op->upload_id, file->size_bytes, file->md5, file->sha256);
+    enum err err = commit_hash(op);
     if (err == ERR_OK) {
         err = commit_compare(op, file->md5, file->has_md5 ? planned_md5 : NULL);
     }

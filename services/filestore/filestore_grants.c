@@ -43,37 +43,38 @@ struct grant_op {
     Fc__Filestore__V1__GetGrantResponse_Closure reply;
     uint8_t file_id[FILESTORE_ID_BYTES];
     struct filestore_file file;
-    struct e2e_tree tree;
+    uint8_t root[DIGEST_SHA256_BYTES];
     struct err_detail why;
 };
 
-// add_leaves adds the segments' digests in runs, so that memory does not grow with the file.
-static enum err
-add_leaves(struct store_tx *tx, struct grant_op *op)
+// The segments' digests are added in runs, so that memory does not grow with the file.
+enum err
+filestore_grants_root(struct store_tx *tx, const struct filestore_file *file, const struct rpc_call *call,
+    uint8_t root_out[DIGEST_SHA256_BYTES])
 {
+    struct e2e_tree tree = {0};
     struct bytes md5s = {0};
     struct bytes sha256s = {0};
-    uint64_t segment_count = filestore_core_chunk_count(&op->file);
+    uint64_t segment_count = filestore_core_chunk_count(file);
     enum err err = ERR_OK;
 
-    memset(&op->tree, 0, sizeof(op->tree));
-    while (err == ERR_OK && op->tree.count < segment_count) {
+    while (err == ERR_OK && tree.count < segment_count) {
         bytes_clear(&md5s);
         bytes_clear(&sha256s);
-        err = filestore_core_digests(tx, op->file.blob_id, op->tree.count, &md5s, &sha256s);
+        err = filestore_core_digests(tx, file->blob_id, tree.count, &md5s, &sha256s);
         if (err == ERR_OK && (sha256s.size == 0 || sha256s.size % DIGEST_SHA256_BYTES != 0)) {
             err = ERR_CORRUPT;
         }
         for (size_t at = 0; err == ERR_OK && at < sha256s.size; at += DIGEST_SHA256_BYTES) {
-            err = e2e_tree_add(&op->tree, sha256s.data + at);
+            err = e2e_tree_add(&tree, sha256s.data + at);
         }
-        if (err == ERR_OK && rpc_call_is_cancelled(op->call)) {
+        if (err == ERR_OK && call != NULL && rpc_call_is_cancelled(call)) {
             err = ERR_CANCELLED;
         }
     }
     bytes_free(&md5s);
     bytes_free(&sha256s);
-    return err;
+    return err == ERR_OK ? e2e_tree_root(&tree, root_out) : err;
 }
 
 static enum err
@@ -86,7 +87,7 @@ grant_read(struct store_tx *tx, void *context)
     if (err == ERR_NOT_FOUND) {
         return err_fail(&op->why, err, "there is no such file");
     }
-    return err == ERR_OK ? add_leaves(tx, op) : err;
+    return err == ERR_OK ? filestore_grants_root(tx, &op->file, op->call, op->root) : err;
 }
 
 static enum err
@@ -103,10 +104,8 @@ grant_reply(struct grant_op *op)
 
     memcpy(grant.file_id, op->file.id, sizeof(grant.file_id));
     memcpy(grant.user_id, rpc_call_identity(op->call)->subject_id, sizeof(grant.user_id));
-    enum err err = e2e_tree_root(&op->tree, grant.root);
-    if (err == ERR_OK) {
-        err = e2e_grant_sign(&grant, op->filestore->grant_key, &encoded, signature);
-    }
+    memcpy(grant.root, op->root, sizeof(grant.root));
+    enum err err = e2e_grant_sign(&grant, op->filestore->grant_key, &encoded, signature);
     if (err == ERR_OK) {
         response.grant = (ProtobufCBinaryData){.data = encoded.data, .len = encoded.size};
         response.signature = (ProtobufCBinaryData){.data = signature, .len = sizeof(signature)};

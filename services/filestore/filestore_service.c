@@ -203,10 +203,13 @@ filestore_service_new(const struct filestore_service_options *options, struct fi
         err = filestore_sweep_start(filestore, why);
     }
     if (err == ERR_OK) {
-        err = work_pool_new("file-chunks", CHUNK_THREADS, &filestore->chunk_pool);
+        err = work_pool_new_patient("file-chunks", CHUNK_THREADS, &filestore->chunk_pool);
     }
     if (err == ERR_OK) {
-        err = work_pool_new("file-plans", PLAN_THREADS, &filestore->plan_pool);
+        filestore_wholes_init(&filestore->wholes, filestore->chunk_pool, filestore->timers);
+    }
+    if (err == ERR_OK) {
+        err = work_pool_new_patient("file-plans", PLAN_THREADS, &filestore->plan_pool);
     }
     if (err != ERR_OK) {
         filestore_service_free(&filestore);
@@ -272,6 +275,7 @@ filestore_service_free(struct filestore_service **filestore_ref)
         pthread_cond_wait(&filestore->locked.is_idle, &filestore->locked.mutex);
     }
     pthread_mutex_unlock(&filestore->locked.mutex);
+    filestore_wholes_deinit(&filestore->wholes);
     filestore_sweep_stop(filestore);
     work_pool_free(&filestore->plan_pool);
     work_pool_free(&filestore->chunk_pool);

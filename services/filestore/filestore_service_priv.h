@@ -18,6 +18,7 @@
 #include "services/filestore/filestore_core.h"
 #include "services/filestore/filestore_names.h"
 #include "services/filestore/filestore_service.h"
+#include "services/filestore/filestore_whole.h"
 
 #include "fc/filestore/v1/filestore.pb-c.h"
 
@@ -38,6 +39,7 @@ struct filestore_service {
     struct blob_store *blobs;
     struct filestore_rooms rooms;
     struct work_pool *chunk_pool;
+    struct filestore_wholes wholes;
     struct work_pool *plan_pool;
     struct filestore_http *http;
     bool has_links;
@@ -71,6 +73,11 @@ struct filestore_service {
 // filestore_grants_open_key reads the key that signs grants, or makes it. ERR_CORRUPT: it is none.
 enum err filestore_grants_open_key(struct filestore_service *filestore, const char *path,
     struct err_detail *why) ERR_CHECKED;
+
+// filestore_grants_root computes the root that a grant of a file commits to. ERR_CANCELLED: the call, which may be
+// NULL, was.
+enum err filestore_grants_root(struct store_tx *tx, const struct filestore_file *file, const struct rpc_call *call,
+    uint8_t root_out[DIGEST_SHA256_BYTES]) ERR_CHECKED;
 
 // filestore_begin and filestore_end surround an operation that leaves its handler, so that
 // filestore_service_free can wait for it. After filestore_end the service may be gone.

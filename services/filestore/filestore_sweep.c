@@ -272,7 +272,7 @@ filestore_sweep_start(struct filestore_service *filestore, struct err_detail *wh
     filestore->sweep_work.run = sweep_run;
     filestore->sweep_timer.on_expiry = sweep_expired;
     if (err == ERR_OK) {
-        err = work_pool_new("file-sweep", 1, &filestore->sweep_pool);
+        err = work_pool_new_patient("file-sweep", 1, &filestore->sweep_pool);
     }
     if (err == ERR_OK) {
         err = timer_queue_new(&filestore->timers);

@@ -26,12 +26,16 @@
 
 enum {
     WRITERS = 2,
-    // Bounds how long the first piece of a batch waits for the last.
+    // These bound how long the first piece of a batch waits for the last, and other syncs of the disk for this one.
     BATCH_PIECES_MAX = 32,
+    BATCH_BYTES_MAX = 8 * 1024 * 1024, // but one piece at least
     // What an upload leaves for the database and everybody else.
     RESERVE_BYTES = 16 * 1024 * 1024,
     DIGEST_STEP_BYTES = 256 * 1024, // stays in the processor's cache from one digest to the other
     OBJECT_FOLDERS = 256,
+    // What passes by the system's cache has to lie at multiples of this, in memory and in the file.
+    DIRECT_ALIGNMENT_BYTES = 4096,
+    DIRECT_STEP_BYTES = 1024 * 1024,
 };
 
 struct blob_store {
@@ -60,8 +64,38 @@ struct piece {
     unsigned sync_failures; // of the file before the piece was written
 };
 
+// write_direct writes past the system's cache. False: it cannot be done for this piece, and nothing counts as written.
+static bool
+write_direct(struct blob_file *file, const struct blob_write *write, uint8_t *step, enum err *result_out)
+{
+    struct bytes_view left = write->data;
+    off_t offset = (off_t)write->offset;
+    int fd = -1;
+
+    if (!write->is_large || step == NULL || write->offset % DIRECT_ALIGNMENT_BYTES != 0 ||
+        left.size % DIRECT_ALIGNMENT_BYTES != 0 || !blob_file_open_direct(file, &fd)) {
+        return false;
+    }
+    while (left.size != 0) {
+        size_t size = left.size < DIRECT_STEP_BYTES ? left.size : DIRECT_STEP_BYTES;
+        memcpy(step, left.data, size);
+        enum err err = file_write_at(fd, bytes_view_of(step, size), offset);
+        if (err == ERR_INVALID) {
+            return false; // this file system wants it otherwise
+        }
+        if (err != ERR_OK) {
+            *result_out = err;
+            return true;
+        }
+        left = bytes_view_of(left.data + size, left.size - size);
+        offset += (off_t)size;
+    }
+    *result_out = ERR_OK;
+    return true;
+}
+
 static enum err
-write_piece(struct blob_store *store, struct piece *piece)
+write_piece(struct blob_store *store, struct piece *piece, uint8_t *step)
 {
     const struct blob_write *write = piece->write;
     if (write->offset > INT64_MAX || write->data.size > INT64_MAX - write->offset) {
@@ -72,6 +106,9 @@ write_piece(struct blob_store *store, struct piece *piece)
         return err;
     }
     piece->sync_failures = atomic_load(&piece->file->sync_failures);
+    if (write_direct(piece->file, write, step, &err)) {
+        return err;
+    }
     return file_write_at(piece->file->fd, write->data, (off_t)write->offset);
 }
 
@@ -114,13 +151,13 @@ sync_pieces(struct blob_store *store, struct piece *pieces, size_t count)
 }
 
 static void
-write_batch(struct blob_store *store, struct blob_write *batch)
+write_batch(struct blob_store *store, struct blob_write *batch, uint8_t *step)
 {
     struct piece pieces[BATCH_PIECES_MAX];
     size_t count = 0;
     for (struct blob_write *write = batch; write != NULL; write = write->next) {
         pieces[count] = (struct piece){.write = write};
-        write->result = write_piece(store, &pieces[count]);
+        write->result = write_piece(store, &pieces[count], step);
         count++;
     }
     for (size_t i = 0; i < count; i++) {
@@ -139,7 +176,12 @@ take_batch_locked(struct blob_store *store)
 {
     struct blob_write *first = store->locked.first;
     struct blob_write *last = first;
+    size_t bytes = first->data.size;
     for (int i = 1; i < BATCH_PIECES_MAX && last->next != NULL; i++) {
+        bytes += last->next->data.size;
+        if (bytes > BATCH_BYTES_MAX) {
+            break;
+        }
         last = last->next;
     }
     store->locked.first = last->next;
@@ -154,12 +196,15 @@ static void *
 run_writer(void *context)
 {
     struct blob_store *store = context;
+    thread_give_way();
+    // Without it everything goes through the system's cache.
+    uint8_t *step = aligned_alloc(DIRECT_ALIGNMENT_BYTES, DIRECT_STEP_BYTES);
     pthread_mutex_lock(&store->mutex);
     for (;;) {
         if (store->locked.first != NULL) {
             struct blob_write *batch = take_batch_locked(store);
             pthread_mutex_unlock(&store->mutex);
-            write_batch(store, batch);
+            write_batch(store, batch, step);
             pthread_mutex_lock(&store->mutex);
         } else if (store->locked.is_closing) {
             break;
@@ -170,6 +215,7 @@ run_writer(void *context)
         }
     }
     pthread_mutex_unlock(&store->mutex);
+    free(step);
     return NULL;
 }
 
@@ -214,18 +260,19 @@ blob_upload_create(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], ui
 }
 
 static enum err
-digest_fd(int fd, uint64_t size_bytes, struct digest *md5, struct digest *sha256, uint8_t *step)
+digest_fd(int fd, uint64_t size_bytes, struct md5_chain *md5, struct sha256_chain *sha256, uint8_t *step)
 {
+    uint8_t unused[DIGEST_SHA256_BYTES]; // of each step
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    for (uint64_t offset = 0; offset < size_bytes;) {
+    for (uint64_t offset = md5->size_bytes; offset < size_bytes;) {
         uint64_t left = size_bytes - offset;
         size_t size = left < DIGEST_STEP_BYTES ? (size_t)left : DIGEST_STEP_BYTES;
         enum err err = file_read_at(fd, step, size, (off_t)offset);
         if (err == ERR_OK) {
-            err = digest_update(md5, bytes_view_of(step, size));
+            err = md5_chain_add(md5, bytes_view_of(step, size), unused, NULL);
         }
         if (err == ERR_OK) {
-            err = digest_update(sha256, bytes_view_of(step, size));
+            err = sha256_chain_add(sha256, bytes_view_of(step, size), unused);
         }
         if (err != ERR_OK) {
             return err;
@@ -236,39 +283,16 @@ digest_fd(int fd, uint64_t size_bytes, struct digest *md5, struct digest *sha256
 }
 
 enum err
-blob_upload_digest(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t size_bytes, uint8_t md5_out[16],
-    uint8_t sha256_out[32])
+blob_upload_digest(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t size_bytes,
+    struct md5_chain *md5, struct sha256_chain *sha256)
 {
-    struct digest *md5 = NULL;
-    struct digest *sha256 = NULL;
     struct blob_file *file = NULL;
-    enum err err = ERR_NO_MEMORY;
     uint8_t *step = malloc(DIGEST_STEP_BYTES);
-    if (step == NULL) {
-        goto out;
-    }
-    err = digest_new(DIGEST_MD5, &md5);
-    if (err == ERR_OK) {
-        err = digest_new(DIGEST_SHA256, &sha256);
-    }
-    if (err == ERR_OK) {
-        err = blob_files_take(&store->files, BLOB_UPLOAD, id, &file);
-    }
+    enum err err = step == NULL ? ERR_NO_MEMORY : blob_files_take(&store->files, BLOB_UPLOAD, id, &file);
     if (err == ERR_OK) {
         err = digest_fd(file->fd, size_bytes, md5, sha256, step);
-    }
-    if (err == ERR_OK) {
-        err = digest_final(md5, md5_out);
-    }
-    if (err == ERR_OK) {
-        err = digest_final(sha256, sha256_out);
-    }
-out:
-    if (file != NULL) {
         blob_files_give_back(&store->files, file);
     }
-    digest_free(&sha256);
-    digest_free(&md5);
     free(step);
     return err;
 }

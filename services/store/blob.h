@@ -9,9 +9,14 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/md5.h"
+#include "base/sha256.h"
 
 enum {
     BLOB_ID_BYTES = 16,
+    // Uploads from this size on pass by the system's cache, where the file system can: they would drive everything else
+    // out of it, and half of what writing costs is the copy.
+    BLOB_LARGE_BYTES = 64 * 1024 * 1024,
 };
 
 struct blob_store;
@@ -29,6 +34,7 @@ struct blob_write {
     uint8_t id[BLOB_ID_BYTES];
     uint64_t offset;
     struct bytes_view data; // borrowed until done
+    bool is_large;          // a piece of an upload of BLOB_LARGE_BYTES or more
     // Runs on a thread of the store, once: ERR_OK means on disk. ERR_NO_SPACE, ERR_NOT_FOUND, ERR_IO. Must not block
     // for long.
     void (*done)(struct blob_write *write, enum err result);
@@ -40,10 +46,10 @@ struct blob_write {
 // blob_upload_write queues a piece. Pieces that wait together share one sync. Any thread; never blocks.
 void blob_upload_write(struct blob_store *store, struct blob_write *write);
 
-// blob_upload_digest reads the first size_bytes of an upload through and computes both digests. Blocks: not on a worker
-// thread.
+// blob_upload_digest goes on with digests that have the same beginning of an upload, to its first size_bytes. Blocks
+// while it reads: not on a worker thread.
 enum err blob_upload_digest(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t size_bytes,
-    uint8_t md5_out[16], uint8_t sha256_out[32]) ERR_CHECKED;
+    struct md5_chain *md5, struct sha256_chain *sha256) ERR_CHECKED;
 
 // blob_upload_finish turns the upload into the object of the same id, durably. Done twice is no error.
 enum err blob_upload_finish(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES]) ERR_CHECKED;

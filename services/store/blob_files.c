@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,9 @@
 enum {
     // Uploads and downloads that are under way at once keep their files open up to this many.
     OPEN_FILES_MAX = 64,
+    // Of direct_fd, beside a descriptor.
+    NOT_OPEN = -1,
+    CANNOT_BE_OPENED = -2,
 };
 
 void
@@ -36,6 +40,10 @@ static void
 close_file(struct blob_file *file)
 {
     (void)close(file->fd);
+    if (file->direct_fd >= 0) {
+        (void)close(file->direct_fd);
+    }
+    pthread_mutex_destroy(&file->direct_mutex);
     pthread_mutex_destroy(&file->sync_mutex);
     free(file);
 }
@@ -93,6 +101,8 @@ open_locked(struct blob_files *files, enum blob_kind kind, const uint8_t id[BLOB
         return err;
     }
     (void)pthread_mutex_init(&file->sync_mutex, NULL); // cannot fail with default attributes
+    (void)pthread_mutex_init(&file->direct_mutex, NULL);
+    file->direct_fd = NOT_OPEN;
     file->kind = kind;
     memcpy(file->id, id, BLOB_ID_BYTES);
     file->is_listed = true;
@@ -150,6 +160,23 @@ blob_files_give_back(struct blob_files *files, struct blob_file *file)
         close_file(file);
     }
     pthread_mutex_unlock(&files->mutex);
+}
+
+bool
+blob_file_open_direct(struct blob_file *file, int *fd_out)
+{
+    char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+    pthread_mutex_lock(&file->direct_mutex);
+    if (file->direct_fd == NOT_OPEN) {
+        // Opened anew by its descriptor, so that it is the same file whatever has become of the name.
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+        int fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+        file->direct_fd = fd >= 0 ? fd : CANNOT_BE_OPENED;
+    }
+    int direct_fd = file->direct_fd;
+    pthread_mutex_unlock(&file->direct_mutex);
+    *fd_out = direct_fd;
+    return direct_fd >= 0;
 }
 
 void

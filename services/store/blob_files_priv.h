@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -26,6 +27,8 @@ struct blob_file {
     uint8_t id[BLOB_ID_BYTES];
     enum blob_kind kind;
     int fd;
+    pthread_mutex_t direct_mutex;
+    int direct_fd; // guarded by direct_mutex; see blob_file_open_direct
     unsigned users;
     bool is_listed; // can be found; otherwise it is closed when the last user has given it back
     // The system reports lost data to one fdatasync only. A writer that finds sync_failures changed since before it
@@ -54,6 +57,10 @@ enum err blob_files_take(struct blob_files *files, enum blob_kind kind, const ui
     struct blob_file **out) ERR_CHECKED;
 
 void blob_files_give_back(struct blob_files *files, struct blob_file *file);
+
+// blob_file_open_direct gives a descriptor of an upload that passes by the system's cache; the file keeps it. False:
+// there is none.
+bool blob_file_open_direct(struct blob_file *file, int *fd_out);
 
 // blob_files_forget is for a name that has just been removed or given to something else.
 void blob_files_forget(struct blob_files *files, enum blob_kind kind, const uint8_t id[BLOB_ID_BYTES]);

@@ -9,9 +9,9 @@ from fcd_process import Fc
 
 COMMANDS = {"audit", "block", "blocks", "call", "cat", "chat", "completion", "delete", "describe", "device", "dm", "download",
             "du", "edit", "find", "health", "help", "history", "invite", "join", "leave", "link", "login", "logout", "ls", "mv",
-            "outbox", "passwd", "presence", "react", "restore", "rm", "share", "sync",
-            "read", "recover", "report", "reports", "room", "search", "send", "session", "shellenv", "signup", "stat",
-            "unblock", "unread", "upload", "verify", "who", "whoami"}
+            "outbox", "passwd", "peer", "presence", "react", "restore", "rm", "share", "sync",
+            "read", "recover", "report", "reports", "room", "search", "segment", "send", "session", "shellenv", "signup", "stat",
+            "top", "unblock", "unread", "upload", "verify", "who", "whoami"}
 ROOM_COMMANDS = {"create", "list", "show", "amend", "transfer", "fingerprint"}
 ALWAYS = {"--server", "--trust", "--tls-ca", "--tls-cert", "--tls-key", "--json", "--help"}
 # Presses Tab: $1 is the line, whose words follow.

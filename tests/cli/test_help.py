@@ -36,7 +36,9 @@ class Help(unittest.TestCase):
                          "room show", "room amend", "room transfer", "room fingerprint", "invite", "invite ls",
                          "invite revoke", "join", "leave", "dm", "send", "react", "edit", "delete", "history", "search",
                          "unread", "read", "outbox", "outbox flush", "audit", "block", "unblock", "blocks", "presence", "who", "report",
-                         "reports", "upload", "download", "ls", "stat", "find", "cat", "mv", "rm", "restore", "share", "du", "sync", "health", "call", "describe", "shellenv",
+                         "reports", "upload", "download", "ls", "stat", "find", "cat", "mv", "rm", "restore", "share", "du", "sync", "peer start", "peer status",
+                         "peer update", "peer stop", "peer end", "segment ls", "segment stop", "segment wake",
+                         "segment drain", "top", "health", "call", "describe", "shellenv",
                          "completion", "help"):
             self.assertIn(expected, commands)
         self.assertEqual(self.fc.run("--help").text, self.fc.run("help").text)

@@ -99,6 +99,7 @@ struct fixture {
     uint8_t request_id[16];
     const uint8_t *user_id;
     struct filestore_service_options options; // what a test wants to be otherwise
+    struct bytes hints;                       // that come with the next chunks
 };
 
 static inline void
@@ -266,6 +267,7 @@ upload_bytes(struct fixture *f, uint64_t index, const uint8_t *data, size_t size
     request.upload_id = (ProtobufCBinaryData){.len = 16, .data = f->upload_id};
     request.index = index;
     request.md5 = (ProtobufCBinaryData){.len = 16, .data = own_md5};
+    request.md5_hints = (ProtobufCBinaryData){.len = f->hints.size, .data = f->hints.data};
     request.data = (ProtobufCBinaryData){.len = size, .data = copy};
     enum err err = call(f, "Upload", &request.base);
     if (err == ERR_OK) {
@@ -317,12 +319,19 @@ stat_file(struct fixture *f, const char *file, uint64_t first)
 }
 
 static inline enum err
-download(struct fixture *f, uint64_t index)
+download_as(struct fixture *f, uint64_t index, bool is_checked_by_caller)
 {
     Fc__Filestore__V1__DownloadRequest request = FC__FILESTORE__V1__DOWNLOAD_REQUEST__INIT;
     request.file_id = (ProtobufCBinaryData){.len = 16, .data = f->upload_id};
     request.index = index;
+    request.is_checked_by_caller = is_checked_by_caller;
     return call(f, "Download", &request.base);
+}
+
+static inline enum err
+download(struct fixture *f, uint64_t index)
+{
+    return download_as(f, index, false);
 }
 
 // assert_content downloads all segments and compares them with `content`.

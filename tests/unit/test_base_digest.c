@@ -50,6 +50,38 @@ test_known_digests(void **state)
     assert_hex(out, DIGEST_SHA256_BYTES, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+// Much data is taken in steps; the expected values are Python's hashlib's.
+static void
+test_digest_of_much_data(void **state)
+{
+    (void)state;
+    enum {
+        SIZE = 200001,
+    };
+    static const char *const expected[] = {[DIGEST_MD5] = "4e05eb0f3148b2ca0fc7d4c1b5e172d8",
+        [DIGEST_SHA256] = "776b67b3f6a1eb506f4ae17ceba3f990dadf734c14321042ec6fcc28be451aec"};
+    static uint8_t data[SIZE];
+    for (size_t i = 0; i < SIZE; i++) {
+        data[i] = (uint8_t)(i * 7 + (i >> 8));
+    }
+    for (int kind = DIGEST_MD5; kind <= DIGEST_SHA256; kind++) {
+        uint8_t whole[DIGEST_SHA256_BYTES];
+        uint8_t running[DIGEST_SHA256_BYTES];
+        char hex[2 * DIGEST_SHA256_BYTES + 1];
+        struct digest *digest = NULL;
+        size_t size = kind == DIGEST_MD5 ? DIGEST_MD5_BYTES : DIGEST_SHA256_BYTES;
+        assert_int_equal(digest_of((enum digest_kind)kind, bytes_view_of(data, SIZE), whole), ERR_OK);
+        assert_int_equal(digest_new((enum digest_kind)kind, &digest), ERR_OK);
+        assert_int_equal(digest_update(digest, bytes_view_of(data, 1)), ERR_OK);
+        assert_int_equal(digest_update(digest, bytes_view_of(data + 1, SIZE - 1)), ERR_OK);
+        assert_int_equal(digest_final(digest, running), ERR_OK);
+        digest_free(&digest);
+        bytes_to_hex(bytes_view_of(whole, size), hex);
+        assert_string_equal(hex, expected[kind]);
+        assert_memory_equal(running, whole, size);
+    }
+}
+
 static void
 test_running_digest_is_ready_again_after_final(void **state)
 {
@@ -230,6 +262,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_digests),
+        cmocka_unit_test(test_digest_of_much_data),
         cmocka_unit_test(test_running_digest_is_ready_again_after_final),
         cmocka_unit_test(test_hmac_vectors_of_rfc_4231),
         cmocka_unit_test(test_hmac_of_nothing_with_an_empty_key),

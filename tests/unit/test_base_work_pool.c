@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -6,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -48,6 +51,31 @@ test_free_runs_everything_queued(void **state)
         assert_null(pool);
         assert_int_equal(atomic_load(&ran), WORK_COUNT);
     }
+}
+
+static void
+note_priority(struct work *work)
+{
+    struct item *item = (struct item *)work;
+    errno = 0;
+    item->number = getpriority(PRIO_PROCESS, (id_t)gettid());
+    assert_int_equal(errno, 0);
+}
+
+static void
+test_patient_threads_let_others_go_first(void **state)
+{
+    (void)state;
+    struct work_pool *pool = NULL;
+    struct work_pool *patient = NULL;
+    struct item items[] = {{.work.run = note_priority}, {.work.run = note_priority}};
+    assert_int_equal(work_pool_new("test", 1, &pool), ERR_OK);
+    assert_int_equal(work_pool_new_patient("test", 1, &patient), ERR_OK);
+    work_pool_submit(pool, &items[0].work);
+    work_pool_submit(patient, &items[1].work);
+    work_pool_free(&pool);
+    work_pool_free(&patient);
+    assert_true(items[1].number > items[0].number || items[1].number == 19);
 }
 
 // Frees itself and submits two more, until its generation is the last.
@@ -186,6 +214,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_free_runs_everything_queued),
+        cmocka_unit_test(test_patient_threads_let_others_go_first),
         cmocka_unit_test(test_free_runs_what_queued_work_queues),
         cmocka_unit_test(test_one_thread_runs_in_order),
         cmocka_unit_test(test_all_threads_work_at_once),

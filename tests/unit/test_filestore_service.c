@@ -297,11 +297,46 @@ test_damage_on_the_disk_is_told_and_not_sent(void **state)
     assert_int_equal(fputc(content[chunk_size + 7] ^ 1, file) == EOF, 0);
     assert_int_equal(fclose(file), 0);
     assert_int_equal(download(f, 0), ERR_OK);
+    // Who compares it gets it, and learns the reason by asking again.
+    assert_int_equal(download_as(f, 1, true), ERR_OK);
+    const Fc__Filestore__V1__DownloadResponse *segment = (const void *)f->call.reply;
+    assert_int_equal(segment->data.data[7], content[chunk_size + 7] ^ 1);
     assert_int_equal(download(f, 1), ERR_CORRUPT);
     assert_non_null(strstr(f->call.why.message, "segment 1 of \"a.bin\""));
     assert_int_equal(unlink(path), 0);
     restart(f);
     assert_int_equal(download(f, 0), ERR_CORRUPT);
+    assert_int_equal(download_as(f, 0, true), ERR_CORRUPT);
+}
+
+static void
+test_hints_change_nothing_but_the_time(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t md5[16], sha256[32], chunk_md5[16];
+    uint8_t hints[MD5_HINTS_BYTES];
+    struct md5_chain chain;
+    content_digest(DIGEST_MD5, md5);
+    content_digest(DIGEST_SHA256, sha256);
+    // Right ones, wrong ones, and what is none.
+    for (unsigned round = 0; round < 3; round++) {
+        char name[] = "round 0";
+        f->request_id[0] = (uint8_t)round;
+        name[6] = (char)('0' + round);
+        assert_int_equal(save(f, name, "", content_size), ERR_OK);
+        md5_chain_begin(&chain);
+        for (uint64_t i = 0; i < content_chunks; i++) {
+            uint64_t left = content_size - i * chunk_size;
+            struct bytes_view data = bytes_view_of(content + i * chunk_size, left < chunk_size ? left : chunk_size);
+            assert_int_equal(md5_chain_add(&chain, data, chunk_md5, hints), ERR_OK);
+            hints[100] ^= round == 1;
+            f->hints = (struct bytes){.data = hints, .size = sizeof(hints) - (round == 2)};
+            assert_int_equal(upload(f, i), ERR_OK);
+        }
+        assert_int_equal(commit(f, md5), ERR_OK);
+        assert_memory_equal(committed(f)->sha256.data, sha256, 32);
+    }
+    f->hints = (struct bytes){0};
 }
 
 // record_commit does the part of a commit that makes the file, and not the part that moves its content.
@@ -421,6 +456,7 @@ main(void)
         WITH_SERVICE(test_a_file_is_not_shared_with_a_room_that_its_sender_has_left),
         WITH_SERVICE(test_list_goes_on_where_the_page_ended),
         WITH_SERVICE(test_damage_on_the_disk_is_told_and_not_sent),
+        WITH_SERVICE(test_hints_change_nothing_but_the_time),
         WITH_SERVICE(test_a_commit_cut_short_is_completed_by_download_commit_or_restart),
         WITH_SERVICE(test_start_sweeps_what_nobody_knows_and_what_is_old),
         WITH_SERVICE(test_every_method_has_its_rule),

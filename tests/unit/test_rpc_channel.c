@@ -99,6 +99,24 @@ test_nobody_listens(void **state)
 }
 
 static void
+test_a_channel_connects_before_the_first_call(void **state)
+{
+    (void)state;
+    uint16_t port;
+    char url[64];
+    int listener = wire_listen_tcp(&port);
+    (void)snprintf(url, sizeof url, "tcp://127.0.0.1:%u", port);
+    struct rpc_channel *channel = channel_to(url);
+    rpc_channel_connect(channel);
+    rpc_channel_connect(channel); // which it is doing
+    int fd = wire_accept(listener);
+    assert_true(fd >= 0);
+    rpc_channel_free(&channel);
+    (void)close(fd);
+    (void)close(listener);
+}
+
+static void
 test_a_name_with_two_families(void **state)
 {
     (void)state;
@@ -597,6 +615,7 @@ main(void)
         cmocka_unit_test(test_calls_over_tcp_and_ipc),
         cmocka_unit_test(test_addresses_and_tokens_are_checked),
         cmocka_unit_test(test_nobody_listens),
+        cmocka_unit_test(test_a_channel_connects_before_the_first_call),
         cmocka_unit_test(test_a_name_with_two_families),
         cmocka_unit_test(test_what_listens_is_no_fcd),
         cmocka_unit_test(test_ten_thousand_calls_at_once),

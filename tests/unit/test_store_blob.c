@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -86,6 +87,25 @@ fdatasync(int fd)
     return (int)syscall(SYS_fdatasync, fd);
 }
 
+// The same for writes: how many go past the system's cache, and a file system that takes none of them.
+static struct {
+    atomic_uint direct_count;
+    atomic_bool refuses_direct;
+} system_writes;
+
+ssize_t
+pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+    if ((fcntl(fd, F_GETFL) & O_DIRECT) != 0) {
+        atomic_fetch_add(&system_writes.direct_count, 1);
+        if (atomic_load(&system_writes.refuses_direct)) {
+            errno = EINVAL;
+            return -1;
+        }
+    }
+    return syscall(SYS_pwrite64, fd, data, size, offset);
+}
+
 static void
 hold_up_syncs(void)
 {
@@ -159,17 +179,44 @@ write_at(struct blob_store *store, uint64_t offset, struct bytes_view data)
     return write.result;
 }
 
+// digest computes both digests of an upload of which the beginning has been hashed already.
+static enum err
+digest(struct blob_store *store, struct bytes_view beginning, uint64_t size, uint8_t md5_out[16],
+    uint8_t sha256_out[32])
+{
+    struct md5_chain md5;
+    struct sha256_chain *sha256 = NULL;
+    md5_chain_begin(&md5);
+    assert_int_equal(sha256_chain_new(&sha256), ERR_OK);
+    assert_int_equal(md5_chain_add(&md5, beginning, md5_out, NULL), ERR_OK);
+    assert_int_equal(sha256_chain_add(sha256, beginning, sha256_out), ERR_OK);
+    enum err err = blob_upload_digest(store, id, size, &md5, sha256);
+    if (err == ERR_OK) {
+        md5_chain_final(&md5, md5_out);
+        assert_int_equal(sha256_chain_final(sha256, sha256_out), ERR_OK);
+    }
+    sha256_chain_free(&sha256);
+    return err;
+}
+
 static void
-assert_digests(struct blob_store *store, uint64_t size, const char *md5, const char *sha256)
+assert_digests_after(struct blob_store *store, struct bytes_view beginning, uint64_t size, const char *md5,
+    const char *sha256)
 {
     uint8_t md5_out[16];
     uint8_t sha256_out[32];
     char text[65];
-    assert_int_equal(blob_upload_digest(store, id, size, md5_out, sha256_out), ERR_OK);
+    assert_int_equal(digest(store, beginning, size, md5_out, sha256_out), ERR_OK);
     bytes_to_hex(bytes_view_of(md5_out, 16), text);
     assert_string_equal(text, md5);
     bytes_to_hex(bytes_view_of(sha256_out, 32), text);
     assert_string_equal(text, sha256);
+}
+
+static void
+assert_digests(struct blob_store *store, uint64_t size, const char *md5, const char *sha256)
+{
+    assert_digests_after(store, bytes_view_of(NULL, 0), size, md5, sha256);
 }
 
 static void
@@ -223,6 +270,8 @@ test_digest_of_many_steps_and_of_nothing(void **state)
     assert_digests(store, 0, "d41d8cd98f00b204e9800998ecf8427e",
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     assert_int_equal(write_at(store, 0, bytes_view_of(text, MILLION)), ERR_OK);
+    assert_digests_after(store, bytes_view_of(text, 64), MILLION, "7707d6ae4e027c70eea2a935c2296f21",
+        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
     free(text);
     assert_digests(store, MILLION, "7707d6ae4e027c70eea2a935c2296f21",
         "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
@@ -230,7 +279,69 @@ test_digest_of_many_steps_and_of_nothing(void **state)
         "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0");
     uint8_t md5[16];
     uint8_t sha256[32];
-    assert_int_equal(blob_upload_digest(store, id, MILLION + 1, md5, sha256), ERR_OUT_OF_RANGE);
+    assert_int_equal(digest(store, bytes_view_of(NULL, 0), MILLION + 1, md5, sha256), ERR_OUT_OF_RANGE);
+    blob_store_close(&store);
+}
+
+enum {
+    LARGE_PIECE_BYTES = 3 * 1024 * 1024 / 2, // more than is copied at a time
+    LARGE_TAIL_BYTES = 1000,
+};
+
+// Pieces of a large upload: one that is aligned, one that is not, and the end.
+static void
+write_large(struct blob_store *store, uint8_t *data)
+{
+    const size_t sizes[] = {LARGE_PIECE_BYTES, LARGE_PIECE_BYTES - 1, LARGE_TAIL_BYTES};
+    size_t at = 0;
+    sem_t is_done;
+    (void)sem_init(&is_done, 0, 0);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct write write = write_of(id, at, bytes_view_of(data + at, sizes[i]), &is_done);
+        write.write.is_large = true;
+        blob_upload_write(store, &write.write);
+        wait_for(&is_done);
+        assert_int_equal(write.result, ERR_OK);
+        at += sizes[i];
+    }
+    (void)sem_destroy(&is_done);
+    uint8_t *read = malloc(at);
+    assert_non_null(read);
+    assert_int_equal(blob_read_upload(store, id, 0, read, at), ERR_OK);
+    assert_memory_equal(read, data, at);
+    free(read);
+}
+
+static void
+test_large_uploads_pass_by_the_cache_where_that_goes(void **state)
+{
+    (void)state;
+    struct blob_store *store = open_blobs();
+    size_t size = 2 * LARGE_PIECE_BYTES;
+    uint8_t *data = malloc(size);
+    char path[512];
+    assert_non_null(data);
+    for (size_t i = 0; i < size; i++) {
+        data[i] = (uint8_t)(i / 4096 + i);
+    }
+    int fd = open(path_of("probe", path), O_WRONLY | O_CREAT | O_DIRECT, 0600);
+    atomic_store(&system_writes.direct_count, 0);
+    atomic_store(&system_writes.refuses_direct, true);
+    assert_int_equal(blob_upload_create(store, id, size), ERR_OK);
+    write_large(store, data);
+    assert_int_equal(atomic_load(&system_writes.direct_count),
+        fd < 0 ? 0 : 1); // tried once for the one that is aligned
+    assert_int_equal(blob_upload_cancel(store, id), ERR_OK);
+
+    atomic_store(&system_writes.refuses_direct, false);
+    assert_int_equal(blob_upload_create(store, id, size), ERR_OK);
+    write_large(store, data);
+    assert_int_equal(atomic_load(&system_writes.direct_count), fd < 0 ? 0 : 3); // in two steps
+    if (fd >= 0) {
+        (void)close(fd);
+        (void)unlink(path);
+    }
+    free(data);
     blob_store_close(&store);
 }
 
@@ -239,10 +350,11 @@ test_what_is_not_there(void **state)
 {
     (void)state;
     uint8_t out[32];
+    uint8_t md5[16];
     struct blob_store *store = open_blobs();
     assert_int_equal(write_at(store, 0, bytes_view_of_text("x")), ERR_NOT_FOUND);
     assert_int_equal(blob_upload_finish(store, id), ERR_NOT_FOUND);
-    assert_int_equal(blob_upload_digest(store, id, 0, out, out), ERR_NOT_FOUND);
+    assert_int_equal(digest(store, bytes_view_of(NULL, 0), 0, md5, out), ERR_NOT_FOUND);
     assert_int_equal(blob_read(store, id, 0, out, 1), ERR_NOT_FOUND);
     assert_int_equal(blob_upload_cancel(store, id), ERR_OK);
     blob_store_close(&store);
@@ -619,6 +731,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(test_upload_becomes_an_object),
         IN_FOLDER(test_digest_of_many_steps_and_of_nothing),
+        IN_FOLDER(test_large_uploads_pass_by_the_cache_where_that_goes),
         IN_FOLDER(test_what_is_not_there),
         IN_FOLDER(test_offsets_that_no_file_has),
         IN_FOLDER(test_upload_goes_on_after_opening_again),

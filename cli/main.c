@@ -173,6 +173,7 @@ cli_chat_open(struct cli *cli, struct err_detail *why)
     struct fc_chat_options options = {
         .warn = on_warning,
         .context = cli,
+        .keeps_metadata = cli_options_has(&cli->options, CLI_OPTION_KEEP_METADATA),
     };
     if (code == ERR_OK) {
         code = fc_chat_open(cli->session, &options, &cli->chat, why);

@@ -210,6 +210,9 @@ put_run_record(struct store_tx *tx, struct store_job *job)
             err = put_one(tx, op, put);
         }
     }
+    if (err == ERR_OK) {
+        err = filestore_names_yield_deleted(tx, &op->filestore->quotas, user_id);
+    }
     return err;
 }
 

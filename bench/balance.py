@@ -1,57 +1,50 @@
-"""The ways to choose among servers (fc download --balance), over four servers that are equal, of different speeds, or
-with one slow: how long a file takes, next to the ideal, its size over the sum of the speeds, and which part of it each
-server gave. Speeds are limits that the servers keep."""
-import json
+"""Which server is asked next: the strategies of `fc download --balance`, over servers of different speed.
+
+The bound is the file's size over the sum of what the servers send at most, which no strategy can be faster than.
+"""
+import contextlib
 import pathlib
-import subprocess
 import tempfile
-import time
 
-from download import FcServers
-from files import is_same, make_source
+from download import Mirrors, measure
 from figures import spread, table
+from files import is_same, make_source
 
-FILE_MIB = 256
+FILE_MIB = 128
+MB = 1000 * 1000
 STRATEGIES = ("adaptive", "round-robin", "random", "least-cpu", "two-choices", "mediator")
-CASES = {"equal": (40, 40, 40, 40), "unequal": (100, 40, 15, 5), "one slow": (50, 50, 50, 5)}  # MiB/s
+# What the origin and its three mirrors send a second.
+CASES = {
+    "alike": (25 * MB, 25 * MB, 25 * MB, 25 * MB),
+    "unequal": (60 * MB, 25 * MB, 10 * MB, 5 * MB),
+    "one slow": (32 * MB, 32 * MB, 32 * MB, 4 * MB),
+}
 
 
-def fetch(servers, source, target, strategy):
-    start = time.perf_counter()
-    done = subprocess.run([servers.fc, "download", source.name, "-o", target, "--json", "-v", "--balance", strategy],
-                          env=servers.env, check=True, capture_output=True, text=True)
-    seconds = time.perf_counter() - start
-    if not is_same(source, target):
-        raise RuntimeError(f"{strategy} brought something else")
-    summary = json.loads(done.stdout.splitlines()[-2])
-    # The origin's name is its address, and comes first; then the mirrors by theirs.
-    given = sorted((one["kind"] != "origin", one["name"], one["bytes"]) for one in summary["sources"])
-    return {"seconds": seconds, "shares": [size / source.stat().st_size for _, _, size in given]}
-
-
-def run(rounds, size_mib=FILE_MIB):
-    print(f"## Balancing: {size_mib} MiB from four servers, {rounds} rounds\n")
-    with tempfile.TemporaryDirectory() as name:
+def run_case(title, rates, rounds):
+    size = FILE_MIB << 20
+    bound = size / sum(rates)
+    results = {strategy: [] for strategy in STRATEGIES}
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         work = pathlib.Path(name)
-        source = work / "file"
-        make_source(source, size_mib)
-        rows = []
-        for case, speeds in CASES.items():
-            folder = work / case.replace(" ", "-")
-            folder.mkdir()
-            servers = FcServers(folder, source, 0, [speed << 20 for speed in speeds])
-            results = {strategy: [] for strategy in STRATEGIES}
-            try:
-                for _ in range(rounds):
-                    for strategy in STRATEGIES:
-                        target = folder / "fetched"
-                        results[strategy].append(fetch(servers, source, target, strategy))
-                        target.unlink()
-            finally:
-                servers.close()
-            ideal = size_mib / sum(speeds)
-            for strategy, runs in results.items():
-                shares = [sum(run["shares"][i] for run in runs) / rounds for i in range(len(speeds))]
-                rows.append([f"{case}: {', '.join(map(str, speeds))} MiB/s", strategy, spread([run["seconds"] for run in runs], 2),
-                             spread([run["seconds"] / ideal for run in runs], 2), " ".join(f"{100 * share:.0f} %" for share in shares)])
-        table(["servers", "balance", "seconds", "times the ideal", "given by each"], rows)
+        source = work / "source.bin"
+        make_source(source, FILE_MIB)
+        target = work / "fetched"
+        fc = Mirrors(work, rates)
+        stack.callback(fc.close)
+        fc.fill(source)
+        for _ in range(rounds):
+            for strategy in STRATEGIES:
+                target.unlink(missing_ok=True)
+                results[strategy].append(measure([fc.command(target, [], strategy)], fc.env)["seconds"])
+                if not is_same(source, target):
+                    raise RuntimeError(f"{strategy} brought something else")
+    print(f"### {title}: {', '.join(f'{rate / MB:g}' for rate in rates)} MB/s, bound {bound:.2f} s\n")
+    table(["strategy", "seconds", "of the bound"],
+          [[strategy, spread(seconds, 2), spread([value / bound for value in seconds], 2)] for strategy, seconds in results.items()])
+
+
+def run(rounds):
+    print(f"## {FILE_MIB} MiB from four servers by different strategies, {rounds} rounds\n")
+    for title, rates in CASES.items():
+        run_case(title, rates, rounds)

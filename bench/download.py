@@ -1,10 +1,12 @@
-"""One file from four servers: fc with every segment's SHA-256 verified, against aria2 with and without an MD5 of the
-whole, axel, and four curls side by side, which verify nothing. All over loopback, from the page cache, to the disk of
-$TMPDIR; fc syncs what it has written before it gives the file its name, and the others do not.
+"""One file from four servers at once over loopback: fc against aria2, axel, and four curls side by side from nginx.
 
-Three cases: as it is; each server behind a relay that delays everything by 20 ms (10 each way); and one of the four
-limited to a tenth of what the others are limited to, so that there is an ideal.
+fc checks every segment by its SHA-256 and syncs the file before it gives it its name; its servers are one fcd and three
+mirrors. aria2 checks the whole with --checksum, axel and curl check nothing, and none of them syncs. A distance is a
+relay that delays each way (bench/delay_relay.c) before every server, and a slow server one that sends SLOW_BYTES a second.
 """
+import contextlib
+import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -12,227 +14,191 @@ import subprocess
 import tempfile
 import time
 
-from files import free_port, is_same, make_source, wait_for_port
-from figures import BUILD, cpu_us, spread, table
+from figures import BUILD, spread, table
+from files import CurlNginx, Fc, free_port, is_same, make_source, wait_for_port
 
 FILE_MIB = 1024
 SERVERS = 4
-DELAY_MS = 10
-LIMIT_MIB = 100  # of each server in the last case, but of the slow one a tenth
-
-
-def md5_of(path):
-    return subprocess.run(["md5sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+DELAY_MS = 10  # each way
+SLOW_BYTES = 20 * 1000 * 1000
+NGINX = ("aria2c", "axel", "curl", "nginx")
 
 
 class Relays:
-    """A relay in front of each server, when there is a delay."""
+    """A distance before servers on this machine."""
 
-    def __init__(self, addresses, delay_ms):
+    def __init__(self):
         self.processes = []
-        self.addresses = list(addresses)
-        for number, address in enumerate(addresses if delay_ms else ()):
-            process = subprocess.Popen([BUILD / "bench/bench_delay_relay", "127.0.0.1:0", address, str(delay_ms)],
-                                       stdout=subprocess.PIPE, text=True)
-            self.processes.append(process)
-            self.addresses[number] = f"127.0.0.1:{process.stdout.readline().split()[-1]}"
 
-    def close(self):
-        for process in self.processes:
-            process.terminate()
-            process.wait()
-
-
-class FcServers:
-    """An origin and three mirrors that have all of the file."""
-
-    def __init__(self, folder, source, delay_ms, limits):
-        self.folder = folder
-        self.processes = []
-        rate = ["--segment-rate", str(limits[0])] if limits else []
-        url, http = self._start("origin", *rate)
-        self.fc = BUILD / "cli/fc"
-        self.env = {**os.environ, "FC_SERVER": url, "FC_CONFIG_DIR": str(folder / "config"), "FC_DATA_DIR": str(folder / "state")}
-        subprocess.run([self.fc, "signup", "bench", "--password-stdin"], env=self.env, input=b"bench password", check=True,
-                       stdout=subprocess.DEVNULL)
-        self._run("upload", source)
-        token = folder / "token"
-        token.touch(mode=0o600)
-        token.write_text((folder / "config/credentials").read_text().split()[2] + "\n")
-        urls = [url]
-        for number in range(1, SERVERS):
-            limit = ["--limit-rate", str(limits[number])] if limits else []
-            urls.append(self._start(f"mirror-{number}", "--role", "segment", "--origin", url, "--token-file", token,
-                                    "--name", f"mirror-{number}", "--prefetch", "all", *limit)[0])
-        for mirror in urls[1:]:
-            self._wait_until_full(folder / f"mirror-{urls.index(mirror)}", source)
-        self.relays = Relays([one.removeprefix("tcp://") for one in urls], delay_ms)
-        self.urls = [f"tcp://{address}" for address in self.relays.addresses]
-
-    def _start(self, name, *options):
-        process = subprocess.Popen([BUILD / "services/daemon/fcd", "--data", self.folder / name, "--listen", "tcp://127.0.0.1:0",
-                                    "--http", "http://127.0.0.1:0", *options],
-                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def before(self, port):
+        process = subprocess.Popen([BUILD / "bench/bench_delay_relay", "127.0.0.1:0", f"127.0.0.1:{port}", str(DELAY_MS)],
+                                   stdout=subprocess.PIPE, text=True)
         self.processes.append(process)
-        words = process.stdout.readline()
-        return words.split("rpc=")[1].split()[0].split(",")[0], words
+        return int(process.stdout.readline())
 
-    def _run(self, *words):
-        subprocess.run([self.fc, *words], env=self.env, check=True, stdout=subprocess.DEVNULL)
+    def close(self):
+        for process in self.processes:
+            process.terminate()
+            process.wait()
 
-    @staticmethod
-    def _wait_until_full(data, source):
-        size = os.path.getsize(source)
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            stored = sum(path.stat().st_blocks * 512 for path in data.rglob("*.data"))
-            if stored >= size:
-                time.sleep(0.5)
+
+class Mirrors(Fc):
+    """An fcd with mirrors that have all of its files. rates: what it and they send a second; None: as much as they can."""
+
+    def __init__(self, folder, rates):
+        super().__init__(folder, *(("--limit-rate", str(rates[0])) if rates[0] else ()))
+        self.folder = folder / "mirrors"
+        self.folder.mkdir()
+        self.token_file = self.folder / "token"
+        self.token_file.touch(mode=0o600)
+        self.token_file.write_text(self.token(folder))
+        self.ports = [int(self.env["FC_SERVER"].rsplit(":", 1)[1])]
+        self.mirrors = []
+        for number, rate in enumerate(rates[1:], 1):
+            self.ports.append(self.add_mirror(f"mirror-{number}", *(("--limit-rate", str(rate)) if rate else ())))
+
+    def token(self, folder):
+        for line in (folder / "fc" / "config" / "credentials").read_text().splitlines():
+            for word in line.replace('"', " ").split():
+                if word.startswith("fct_"):
+                    return word
+        raise RuntimeError("no token in the credentials")
+
+    def add_mirror(self, name, *options):
+        process = subprocess.Popen([BUILD / "services/daemon/fcd", "--role", "segment", "--origin", self.env["FC_SERVER"],
+                                    "--token-file", self.token_file, "--data", self.folder / name, "--name", name,
+                                    "--listen", "tcp://127.0.0.1:0", "--http", "off", "--prefetch", "all", *options],
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.mirrors.append(process)
+        return int(process.stdout.readline().split("rpc=")[1].split()[0].split(",")[0].rsplit(":", 1)[1])
+
+    def wait_until_mirrored(self):
+        """Until every mirror has as many segments as there are of the files."""
+        while True:
+            listed = subprocess.run([self.fc, "segment", "ls", "--json"], env=self.env, capture_output=True, text=True, check=True)
+            sources = [json.loads(line) for line in listed.stdout.splitlines()]
+            wanted = self.size
+            if sum(source["kind"] == "mirror" and source["stored_bytes"] >= wanted for source in sources) == len(self.mirrors):
                 return
-            time.sleep(0.1)
-        raise RuntimeError("a mirror has not fetched the file")
+            time.sleep(0.2)
+
+    def fill(self, source):
+        subprocess.run([self.fc, "upload", source], env=self.env, check=True, stdout=subprocess.DEVNULL)
+        self.size = source.stat().st_size
+        self.source = source
+        self.wait_until_mirrored()
+
+    def command(self, target, ports, balance="adaptive"):
+        named = [word for port in ports for word in ("--from", f"tcp://127.0.0.1:{port}")]
+        return [self.fc, "download", self.source.name, "-o", target, "--balance", balance, *named]
 
     def close(self):
-        self.relays.close()
-        for process in self.processes:
+        for process in [*self.mirrors, self.server]:
             process.terminate()
-        for process in self.processes:
-            process.wait()
+            process.wait(timeout=30)
 
 
-class NginxServers:
-    def __init__(self, folder, source, delay_ms, limits):
-        self.processes = []
-        user = "user root;\n" if os.getuid() == 0 else ""
-        ports = []
-        for number in range(SERVERS):
-            port = free_port()
-            own = folder / f"nginx-{number}"
-            own.mkdir()
-            limit = f"limit_rate {limits[number]};\n" if limits else ""
-            temporary = "".join(f"{kind}_temp_path {own}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-            (own / "conf").write_text(f"{user}daemon off;\nmaster_process off;\npid {own}/pid;\nerror_log /dev/null;\nevents {{}}\n"
-                                      f"http {{\naccess_log off;\nsendfile on;\n{limit}{temporary}"
-                                      f"server {{ listen 127.0.0.1:{port}; root {source.parent}; }}\n}}\n")
-            process = subprocess.Popen(["nginx", "-c", own / "conf", "-p", own, "-e", "/dev/null"],
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            wait_for_port(port, process)
-            self.processes.append(process)
-            ports.append(port)
-        self.relays = Relays([f"127.0.0.1:{port}" for port in ports], delay_ms)
-        self.urls = [f"http://{address}/{source.name}" for address in self.relays.addresses]
+class Nginx(CurlNginx):
+    """One nginx for each server, since each is one process of its own."""
 
-    def close(self):
-        self.relays.close()
-        for process in self.processes:
-            process.terminate()
-            process.wait()
+    def __init__(self, folder, rate=None):
+        folder.mkdir()
+        super().__init__(folder)
+        self.port = int(self.url.rsplit(":", 1)[1].strip("/"))
+        if rate:
+            self.server.terminate()
+            self.server.wait()
+            configuration = folder / "nginx.conf"
+            configuration.write_text(configuration.read_text().replace("access_log off;", f"access_log off;\nlimit_rate {rate};"))
+            self.server = subprocess.Popen(["nginx", "-c", configuration, "-p", folder, "-e", "/dev/null"],
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            wait_for_port(self.port, self.server)
 
 
-def fc_command(servers, nginx, source, target, md5):
-    named = [word for url in servers.urls for word in ("--from", url)]
-    return [[servers.fc, "download", source.name, "-o", target, *named]]
-
-
-def aria2(nginx, target, *options):
-    return [["aria2c", "-q", "--no-conf", "-x4", f"-s{SERVERS}", "--min-split-size=1M", "--file-allocation=none", *options,
-             "-d", target.parent, "-o", target.name, *nginx.urls]]
-
-
-def aria2_command(servers, nginx, source, target, md5):
-    return aria2(nginx, target)
-
-
-def aria2_md5_command(servers, nginx, source, target, md5):
-    return aria2(nginx, target, f"--checksum=md5={md5}")
-
-
-def axel_command(servers, nginx, source, target, md5):
-    return [["axel", "-q", f"-n{SERVERS}", "-o", target, *nginx.urls]]
-
-
-def curl_command(servers, nginx, source, target, md5):
-    size = os.path.getsize(source)
-    step = -(-size // SERVERS)
-    return [["curl", "--fail", "--silent", "-r", f"{at}-{min(at + step, size) - 1}", "-o", f"{target}.{number}", nginx.urls[number]]
-            for number, at in enumerate(range(0, size, step))]
-
-
-TOOLS = {"fc": fc_command, "aria2c": aria2_command, "aria2c, md5": aria2_md5_command, "axel": axel_command, "4 curl -r": curl_command}
-NEEDS = {"aria2c": "aria2c", "aria2c, md5": "aria2c", "axel": "axel", "4 curl -r": "curl"}
-
-
-def measure(commands, env, processes):
-    """Runs the commands side by side."""
-    before = sum(cpu_us(process.pid) for process in processes)
+def measure(commands, env=None):
+    """Runs commands side by side. Seconds until the last has ended, and processor time of all."""
     start = time.perf_counter()
-    running = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) for command in commands]
+    processes = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                  shell=isinstance(command, str)) for command in commands]
     cpu = 0
-    for process in running:
+    for process in processes:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            raise RuntimeError(f"{process.args[0]} ended with {process.returncode}")
+            raise RuntimeError(f"{process.args} ended with {process.returncode}")
         cpu += usage.ru_utime + usage.ru_stime
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "client_cpu": cpu, "server_cpu": (sum(cpu_us(process.pid) for process in processes) - before) / 1e6}
+    return {"seconds": time.perf_counter() - start, "cpu": cpu}
 
 
-def check(source, target):
-    if target.exists():
-        if not is_same(source, target):
-            raise RuntimeError("something else was brought")
-        return
-    pieces = sorted(target.parent.glob(f"{target.name}.*"))
-    with open(target, "wb") as whole:
-        for piece in pieces:
-            whole.write(piece.read_bytes())
-    check(source, target)
+def curls(ports, name, size, target):
+    """A quarter of the file by each, put in its place."""
+    share = -(-size // len(ports) // 4096) * 4096
+    for number, port in enumerate(ports):
+        first = number * share
+        last = min(size, first + share) - 1
+        yield (f"curl --fail --silent -r {first}-{last} http://127.0.0.1:{port}/{name} | "
+               f"dd of={target} bs=1M seek={first}B conv=notrunc iflag=fullblock status=none oflag=seek_bytes")
 
 
-def run_case(title, work, source, rounds, delay_ms=0, limits=None):
-    folder = work / title.split()[0]
-    folder.mkdir()
-    servers = FcServers(folder, source, delay_ms, limits)
-    nginx = NginxServers(folder, source, delay_ms, limits)
-    md5 = md5_of(source)
-    tools = [name for name in TOOLS if name not in NEEDS or shutil.which(NEEDS[name])]
-    results = {name: [] for name in tools}
-    try:
-        for _ in range(rounds):
-            for name in tools:
-                into = folder / "into"
-                into.mkdir()
-                target = into / "fetched"
-                commands = TOOLS[name](servers, nginx, source, target, md5)
-                results[name].append(measure(commands, servers.env, servers.processes if name == "fc" else nginx.processes))
-                check(source, target)
-                shutil.rmtree(into)
-    finally:
-        servers.close()
-        nginx.close()
+def tools(source, md5, target):
+    """Name and commands of each, for ports."""
+    urls = lambda ports: [f"http://127.0.0.1:{port}/{source.name}" for port in ports]
+    aria = ["aria2c", "-q", "--no-conf", "--allow-overwrite=true", "-s4", "-x4", "-d", str(target.parent), "-o", target.name]
+    return {
+        "aria2c --checksum": lambda ports: [[*aria, f"--checksum=md5={md5}", *urls(ports)]],
+        "aria2c": lambda ports: [[*aria, *urls(ports)]],
+        "axel -n4": lambda ports: [["axel", "-q", "-n", "4", "-o", str(target), *urls(ports)]],
+        "4 curls": lambda ports: list(curls(ports, source.name, source.stat().st_size, target)),
+    }
+
+
+def run_case(title, rounds, fc, fc_ports, others, ports, source, target):
+    results = {}
+    for _ in range(rounds):
+        for name, commands in {"fc": None, **others}.items():
+            target.unlink(missing_ok=True)
+            run = measure([fc.command(target, fc_ports)], fc.env) if name == "fc" else measure(commands(ports))
+            if not is_same(source, target):
+                raise RuntimeError(f"{name} brought something else")
+            results.setdefault(name, []).append(run)
     print(f"### {title}\n")
-    ours = results["fc"]
-    table(["with", "seconds", "client CPU s", "server CPU s", "fc / it, time"],
-          [[name, spread([run["seconds"] for run in runs], 2), spread([run["client_cpu"] for run in runs], 2),
-            spread([run["server_cpu"] for run in runs], 2),
-            "" if name == "fc" else spread([our["seconds"] / theirs["seconds"] for our, theirs in zip(ours, runs)], 2)]
+    table(["with", "seconds", "client CPU s", "fc / it, time", "fc / it, client CPU"],
+          [[name, spread([run["seconds"] for run in runs], 2), spread([run["cpu"] for run in runs], 2),
+            "" if name == "fc" else spread([our["seconds"] / their["seconds"] for our, their in zip(results["fc"], runs)], 2),
+            "" if name == "fc" else spread([our["cpu"] / their["cpu"] for our, their in zip(results["fc"], runs)], 2)]
            for name, runs in results.items()])
 
 
 def run(rounds, size_mib=FILE_MIB):
-    missing = sorted({program for program in (*NEEDS.values(), "nginx") if not shutil.which(program)})
     print(f"## {size_mib} MiB from {SERVERS} servers, {rounds} rounds\n")
+    missing = [program for program in NGINX if not shutil.which(program)]
     if missing:
-        print(f"Not installed, so left out: {', '.join(missing)}.\n")
-    with tempfile.TemporaryDirectory() as name:
+        print(f"Not installed, so only fc is measured: {', '.join(missing)}.\n")
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         work = pathlib.Path(name)
-        (work / "files").mkdir()
-        source = work / "files/file"
+        source = work / "source.bin"
         make_source(source, size_mib)
-        run_case("plain", work, source, rounds)
-        run_case(f"delayed by {DELAY_MS} ms each way", work, source, rounds, delay_ms=DELAY_MS)
-        fast, slow = LIMIT_MIB << 20, (LIMIT_MIB << 20) // 10
-        run_case(f"limited to {LIMIT_MIB} MiB/s, and one to a tenth", work, source, rounds, limits=[fast, fast, fast, slow])
-        ideal = size_mib / (LIMIT_MIB * (SERVERS - 0.9))
-        print(f"Ideal in the last case: {ideal:.2f} s.\n")
+        md5 = hashlib.md5(source.read_bytes()).hexdigest()
+        target = work / "fetched"
+        fc = Mirrors(work, [None] * SERVERS + [SLOW_BYTES])
+        stack.callback(fc.close)
+        fc.fill(source)
+        fc_ports, fc_slow_port = fc.ports[:-1], fc.ports[-1]
+        relays = Relays()
+        stack.callback(relays.close)
+        ports = []
+        slow_port = 0
+        others = {}
+        if not missing:
+            others = tools(source, md5, target)
+            for number in range(SERVERS + 1):
+                nginx = Nginx(work / f"nginx-{number}", SLOW_BYTES if number == SERVERS else None)
+                stack.callback(nginx.server.terminate)
+                os.link(source, nginx.stored / source.name)
+                ports.append(nginx.port)
+            slow_port = ports.pop()
+        run_case("On this machine", rounds, fc, fc_ports, others, ports, source, target)
+        run_case(f"{2 * DELAY_MS} ms away", rounds, fc, [relays.before(port) for port in fc_ports], others,
+                 [relays.before(port) for port in ports], source, target)
+        run_case(f"One of them slow, {SLOW_BYTES // 1000000} MB/s", rounds, fc, [*fc_ports[:-1], fc_slow_port], others,
+                 [*ports[:-1], slow_port], source, target)

@@ -34,8 +34,7 @@ MESSAGES = RESULTS / "messages"
 @functools.cache
 def has_python():
     """Whether clients in Python can be measured: their messages are generated now."""
-    protos = [ROOT / "proto/fc/rpc/v1/rpc.proto", ROOT / "tests/proto/fc/test/v1/echo.proto"]
-    protos += [ROOT / f"proto/fc/{name}/v1/{name}.proto" for name in ("auth", "chat", "filestore")]
+    protos = [*(ROOT / "proto").rglob("*.proto"), ROOT / "tests/proto/fc/test/v1/echo.proto"]
     MESSAGES.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["protoc", f"-I{ROOT}/proto", f"-I{ROOT}/tests/proto", f"--python_out={MESSAGES}", *protos],
                           capture_output=True, text=True) if not missing_modules() else None

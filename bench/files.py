@@ -46,11 +46,11 @@ class Fc:
     needs = ()
     is_one_process = True
 
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         folder = folder / self.name.replace(" ", "-")
         folder.mkdir()
         self.server = subprocess.Popen([BUILD / "services/daemon/fcd", "--data", folder / "fcd", "--listen", "tcp://127.0.0.1:0",
-                                        "--http", "http://127.0.0.1:0"],
+                                        "--http", "http://127.0.0.1:0", *options],
                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         url = self.server.stdout.readline().split("rpc=")[1].split()[0].split(",")[0]
         self.fc = BUILD / "cli/fc"

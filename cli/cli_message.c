@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/base64.h"
+
 static const char *
 type_name(enum fc_message_type type)
 {
@@ -45,6 +47,18 @@ add_json_lists(struct cli_text *text, const struct fc_message *message)
 
 // What a message has beside a text is left out where it has not.
 static void
+add_preview(struct cli_text *text, struct bytes_view preview)
+{
+    struct bytes base64 = {0};
+
+    // One that there is no memory for is left out.
+    if (base64_append(&base64, preview) == ERR_OK && bytes_append(&base64, bytes_view_of("", 1)) == ERR_OK) {
+        cli_json_text(text, "preview", (const char *)base64.data);
+    }
+    bytes_free(&base64);
+}
+
+static void
 add_json(struct cli_text *text, const struct fc_message *message)
 {
     cli_json_open(text, NULL);
@@ -67,6 +81,9 @@ add_json(struct cli_text *text, const struct fc_message *message)
         if (message->file_width_px > 0) {
             cli_json_u64(text, "width", message->file_width_px);
             cli_json_u64(text, "height", message->file_height_px);
+        }
+        if (message->file_preview.size > 0) {
+            add_preview(text, message->file_preview);
         }
         cli_json_close(text);
     }

@@ -74,6 +74,7 @@
     X(CLI_OPTION_SKIP, "skip", 0, NULL, "leave files alone that are there already")                                    \
     X(CLI_OPTION_NEWER, "newer", 0, NULL, "replace files that are older only")                                         \
     X(CLI_OPTION_NO_TIMES, "no-times", 0, NULL, "do not take over times and permissions")                              \
+    X(CLI_OPTION_KEEP_METADATA, "keep-metadata", 0, NULL, "leave location and camera data in pictures")                \
     X(CLI_OPTION_LONG, "long", 'l', NULL, "show permissions and types, too")                                           \
     X(CLI_OPTION_VERSIONS, "versions", 0, NULL, "all versions of each name")                                           \
     X(CLI_OPTION_DELETED, "deleted", 0, NULL, "those that were deleted and can be restored")                           \

@@ -25,6 +25,7 @@ struct folder {
     struct fc_rate *rate;
     struct fc_remote_list remotes;
     struct fc_put *put;
+    struct fc_chat_put *room_put; // with a room
     uint64_t sent;
     uint64_t failed;
     enum err first; // failure
@@ -99,6 +100,18 @@ is_unchanged(const struct folder *folder, const char *name, const struct fc_tree
 }
 
 static enum err
+send(struct folder *folder, const struct fc_upload *what, uint64_t size_bytes, struct err_detail *why)
+{
+    if (folder->room != NULL && size_bytes <= FC_CHAT_PUT_FILE_MAX_BYTES) {
+        return fc_chat_put_add(folder->room_put, what, why);
+    }
+    if (folder->room == NULL && size_bytes <= FC_PUT_FILE_MAX_BYTES) {
+        return fc_put_add(folder->put, what, why);
+    }
+    return send_large(folder, what, why);
+}
+
+static enum err
 visit(void *context, const struct fc_tree_entry *entry, struct err_detail *why)
 {
     struct folder *folder = context;
@@ -120,14 +133,27 @@ visit(void *context, const struct fc_tree_entry *entry, struct err_detail *why)
         return cli_upload_print_plan(folder->cli, name, entry->size_bytes, why);
     }
     const struct fc_upload what = {.path = path, .has_fd = true, .fd = entry->fd, .name = name};
-    bool is_small = entry->size_bytes <= FC_PUT_FILE_MAX_BYTES && folder->room == NULL;
-    enum err code = is_small ? fc_put_add(folder->put, &what, why) : send_large(folder, &what, why);
+    enum err code = send(folder, &what, entry->size_bytes, why);
     if (code == ERR_CONFLICT || code == ERR_INVALID || code == ERR_DENIED) {
         // One file's own trouble: the others can be sent.
         note_failure(folder, name, code, err_message(why, code));
         return ERR_OK;
     }
     return code;
+}
+
+// begin_room also finds what a plain room has already; the names in an encrypted one are not the server's to tell.
+static enum err
+begin_room(struct folder *folder, const char *prefix, struct err_detail *why)
+{
+    bool is_encrypted = true;
+
+    enum err code = fc_chat_is_encrypted(folder->cli->chat, folder->room, &is_encrypted, why);
+    if (code == ERR_OK && !is_encrypted) {
+        code = fc_remote_list_fill(&folder->remotes, folder->cli->session, prefix, folder->room, why);
+    }
+    return code == ERR_OK ? fc_chat_put_new(folder->cli->chat, folder->room, on_result, folder, &folder->room_put, why)
+                          : code;
 }
 
 static enum err
@@ -144,12 +170,17 @@ send_all(struct folder *folder, struct err_detail *why)
         if (code == ERR_OK) {
             code = fc_put_new(folder->cli->session, NULL, on_result, folder, &folder->put, why);
         }
+    } else {
+        code = begin_room(folder, prefix, why);
     }
     if (code == ERR_OK) {
         code = fc_tree_walk(folder->path, visit, on_skipped, folder, why);
     }
     if (code == ERR_OK && folder->put != NULL) {
         code = fc_put_finish(folder->put, why);
+    }
+    if (code == ERR_OK && folder->room_put != NULL) {
+        code = fc_chat_put_finish(folder->room_put, why);
     }
     if (code == ERR_OK && folder->failed != 0) {
         code = err_fail(why, folder->first, "%llu files were not sent, the first being %s",
@@ -183,6 +214,7 @@ cli_upload_folder(struct cli *cli, const char *folder, struct fc_rate *rate, str
         code = send_all(&work, why);
     }
     fc_put_free(&work.put);
+    fc_chat_put_free(&work.room_put);
     fc_remote_list_free(&work.remotes);
     free(real);
     return code;

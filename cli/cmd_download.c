@@ -263,10 +263,10 @@ const struct cli_command cmd_download = {
     .name = "download",
     .synopsis = "FILE [-o PATH|-] [--force|--skip|--newer]",
     .summary = "get a file from the server",
-    .details = "FILE is a name, ROOM/NAME, or an id. Without -o it goes to the current folder\n"
-               "under its own name, unless there is one already; -o PATH replaces what is at\n"
-               "PATH, in one step and only when all of it has arrived and been checked. Prints\n"
-               "the MD5 and the path, as md5sum would; nothing with -o -.\n"
+    .details = "FILE is a name, ROOM/NAME, @OWNER/NAME, or an id. Without -o it goes to the\n"
+               "current folder under its own name, unless there is one already; -o PATH\n"
+               "replaces what is at PATH, in one step and only when all of it has arrived and\n"
+               "been checked. Prints the MD5 and the path, as md5sum would; nothing with -o -.\n"
                "\n"
                "After a lost connection or the end of fc without warning the same command goes\n"
                "on with what PATH.part holds. Time and permissions are those that the file was\n"
@@ -295,7 +295,8 @@ const struct cli_command cmd_cat = {
     .name = "cat",
     .synopsis = "FILE...",
     .summary = "write files to standard output",
-    .details = "FILE is a name, ROOM/NAME, or an id. A terminal gets it only with --force.\n",
+    .details = "FILE is a name, ROOM/NAME, @OWNER/NAME, or an id. A terminal gets it only with\n"
+               "--force.\n",
     .options = CLI_ALLOWS(CLI_OPTION_FORCE),
     .arguments_min = 1,
     .arguments_max = CLI_ARGUMENTS_ANY,

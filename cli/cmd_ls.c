@@ -1,5 +1,6 @@
 // fc ls and fc stat.
 #include <inttypes.h>
+#include <string.h>
 
 #include "cli/cli_command.h"
 #include "cli/cli_message.h"
@@ -7,7 +8,8 @@
 
 struct listing {
     const struct cli_options *options;
-    enum err code; // of printing
+    const char *user_name; // empty: not known
+    enum err code;         // of printing
     struct err_detail *why;
 };
 
@@ -26,7 +28,7 @@ add_mode(struct cli_text *text, uint32_t mode)
 }
 
 static enum err
-print_row(const struct fc_file *file, const struct cli_options *options, struct err_detail *why)
+print_row(const struct fc_file *file, const struct cli_options *options, const char *user_name, struct err_detail *why)
 {
     struct cli_text text = {0};
     bool is_long = cli_options_has(options, CLI_OPTION_LONG);
@@ -54,6 +56,10 @@ print_row(const struct fc_file *file, const struct cli_options *options, struct 
     if (file->room[0] != '\0') {
         cli_text_add_printable(&text, file->room);
         cli_text_add(&text, "/");
+    } else if (user_name[0] != '\0' && strcmp(user_name, file->owner) != 0) {
+        cli_text_add(&text, "@");
+        cli_text_add_printable(&text, file->owner);
+        cli_text_add(&text, "/");
     }
     cli_text_add_printable(&text, file->name);
     cli_text_add(&text, "\n");
@@ -65,7 +71,8 @@ on_file(void *context, const struct fc_file *file)
 {
     struct listing *listing = context;
     bool is_json = cli_options_has(listing->options, CLI_OPTION_JSON);
-    listing->code = is_json ? cli_file_print_json(file, listing->why) : print_row(file, listing->options, listing->why);
+    listing->code = is_json ? cli_file_print_json(file, listing->why)
+                            : print_row(file, listing->options, listing->user_name, listing->why);
     return listing->code == ERR_OK;
 }
 
@@ -81,6 +88,7 @@ run_ls(struct cli *cli, struct err_detail *why)
     struct listing listing = {.options = &cli->options, .why = why};
     enum err code = cli_session_open(cli, true, why);
     if (code == ERR_OK) {
+        listing.user_name = fc_session_user_name(cli->session);
         code = fc_file_query_each(cli->session, &query, on_file, &listing, why);
     }
     return listing.code != ERR_OK ? listing.code : code;
@@ -149,11 +157,11 @@ run_stat(struct cli *cli, struct err_detail *why)
 const struct cli_command cmd_ls = {
     .name = "ls",
     .synopsis = "[PREFIX] [-l] [--versions|--deleted] [--room ROOM]",
-    .summary = "list your files and those shared with your rooms",
+    .summary = "list your files and those shared with you and your rooms",
     .details = "Shows size, time, owner and name of the files whose names begin with PREFIX;\n"
-               "one shared with a room as ROOM/NAME. With -l also permissions, type and the\n"
-               "time of the last change; with --versions and --deleted also the id, by which\n"
-               "fc download and fc restore find them.\n",
+               "one shared with a room as ROOM/NAME, one shared with you as @OWNER/NAME. With\n"
+               "-l also permissions, type and the time of the last change; with --versions and\n"
+               "--deleted also the id, by which fc download and fc restore find them.\n",
     .options = CLI_ALLOWS(CLI_OPTION_LONG) | CLI_ALLOWS(CLI_OPTION_VERSIONS) | CLI_ALLOWS(CLI_OPTION_DELETED) |
                CLI_ALLOWS(CLI_OPTION_ROOM),
     .arguments_max = 1,
@@ -164,7 +172,7 @@ const struct cli_command cmd_stat = {
     .name = "stat",
     .synopsis = "FILE",
     .summary = "show what is known of a file",
-    .details = "FILE is a name, ROOM/NAME, or an id.\n",
+    .details = "FILE is a name, ROOM/NAME, @OWNER/NAME, or an id.\n",
     .arguments_min = 1,
     .arguments_max = 1,
     .run = run_stat,

@@ -1,11 +1,8 @@
 // fc upload.
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
 #include "cli/cli_command.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_message.h"
@@ -14,8 +11,6 @@
 #include "client/fc_chat_file.h"
 
 enum {
-    ID_BYTES = 16,
-    ID_HEX_BYTES = 33,
     KEPT_MIN_BYTES = 256 * 1024, // smaller ones are one chunk
 };
 
@@ -58,8 +53,8 @@ explain(enum err code, const struct fc_upload *what, struct err_detail *why)
     return err_fail(why, code, "%.300s; the same command goes on with what has not arrived", err_message(&cause, code));
 }
 
-static enum err
-send_file(struct cli *cli, const struct fc_upload *what, struct fc_rate *rate, struct err_detail *why)
+enum err
+cli_upload_send(struct cli *cli, const struct fc_upload *what, struct fc_rate *rate, struct err_detail *why)
 {
     struct cli_progress progress;
     struct fc_transfer_options transfer;
@@ -119,133 +114,8 @@ upload_one(struct cli *cli, const char *path, struct fc_rate *rate, struct err_d
         S_ISDIR(status.st_mode)) {
         return cli_upload_folder(cli, path, rate, why);
     }
-    return cli_options_has(options, CLI_OPTION_DRY_RUN) ? plan_file(cli, &what, why) : send_file(cli, &what, rate, why);
-}
-
-// --- Going on -------------------------------------------------------------------------------------------------------
-
-struct kept_upload {
-    char id[ID_HEX_BYTES];
-    char *path;
-    char *name;
-    char *room;
-    uint64_t size_bytes;
-};
-
-struct kept_list {
-    struct kept_upload *uploads;
-    size_t count;
-    const char *only_id; // NULL: all
-    enum err err;
-};
-
-static bool
-keep_one(void *context, const struct fc_unfinished *unfinished)
-{
-    struct kept_list *list = context;
-    char id[ID_HEX_BYTES];
-
-    bytes_to_hex(bytes_view_of(unfinished->request_id, sizeof unfinished->request_id), id);
-    if (list->only_id != NULL && strcmp(list->only_id, id) != 0) {
-        return true;
-    }
-    struct kept_upload *grown = realloc(list->uploads, (list->count + 1) * sizeof *grown);
-    if (grown == NULL) {
-        list->err = ERR_NO_MEMORY;
-        return false;
-    }
-    list->uploads = grown;
-    struct kept_upload *kept = &grown[list->count++];
-    memcpy(kept->id, id, sizeof id);
-    kept->path = strdup(unfinished->path);
-    kept->name = strdup(unfinished->name);
-    kept->room = strdup(unfinished->room);
-    kept->size_bytes = unfinished->size_bytes;
-    if (kept->path == NULL || kept->name == NULL || kept->room == NULL) {
-        list->err = ERR_NO_MEMORY;
-    }
-    return list->err == ERR_OK;
-}
-
-static void
-free_kept(struct kept_list *list)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        free(list->uploads[i].path);
-        free(list->uploads[i].name);
-        free(list->uploads[i].room);
-    }
-    free(list->uploads);
-}
-
-static enum err
-print_kept(const struct kept_upload *kept, struct err_detail *why)
-{
-    struct cli_text text = {0};
-
-    cli_text_add(&text, "%s  %14llu  ", kept->id, (unsigned long long)kept->size_bytes);
-    cli_text_add_printable(&text, kept->name);
-    cli_text_add(&text, "  ");
-    cli_text_add_printable(&text, kept->path);
-    cli_text_add(&text, "\n");
-    return cli_text_print(&text, why);
-}
-
-// resume_kept goes on with what this machine remembers. Sealed files belong to a command with --room, which knows what
-// to announce.
-static enum err
-resume_kept(struct cli *cli, const char *id, struct fc_rate *rate, struct err_detail *why)
-{
-    struct kept_list list = {.only_id = id};
-
-    enum err code = fc_file_each_unfinished(cli->session, keep_one, &list, why);
-    if (code == ERR_OK) {
-        code = list.err;
-    }
-    if (code == ERR_OK && id != NULL && list.count == 0) {
-        code = err_fail(why, ERR_NOT_FOUND,
-            "no upload %s was begun here; name its file, too, if it was begun on another machine", id);
-    }
-    for (size_t i = 0; i < list.count && code == ERR_OK; i++) {
-        const struct kept_upload *kept = &list.uploads[i];
-        const struct fc_upload what = {.path = kept->path, .name = kept->name};
-        if (cli_options_has(&cli->options, CLI_OPTION_DRY_RUN)) {
-            code = print_kept(kept, why);
-        } else if (kept->room[0] == '\0') {
-            code = send_file(cli, &what, rate, why);
-        } else {
-            struct cli_text note = {0};
-            cli_text_add_printable(&note, kept->path);
-            cli_output_error("fc upload: note: %.*s is for a room: give its own command again", (int)note.bytes.size,
-                (const char *)note.bytes.data);
-            bytes_free(&note.bytes);
-        }
-    }
-    free_kept(&list);
-    return code;
-}
-
-// resume goes on with all, with one, or with one that was begun on another machine: then its file is named.
-static enum err
-resume(struct cli *cli, struct fc_rate *rate, struct err_detail *why)
-{
-    uint8_t id[ID_BYTES];
-
-    if (cli->argument_count == 0) {
-        return resume_kept(cli, NULL, rate, why);
-    }
-    if (cli->argument_count > 2 || bytes_from_hex(cli->arguments[0], id, sizeof id) != ERR_OK) {
-        return err_fail(why, ERR_INVALID, "usage: fc upload --resume [ID [FILE]]; a file by itself needs no --resume");
-    }
-    if (cli->argument_count == 1) {
-        return resume_kept(cli, cli->arguments[0], rate, why);
-    }
-    const struct fc_upload what = {
-        .path = cli->arguments[1],
-        .name = cli->options.values[CLI_OPTION_NAME],
-        .request_id = id,
-    };
-    return send_file(cli, &what, rate, why);
+    return cli_options_has(options, CLI_OPTION_DRY_RUN) ? plan_file(cli, &what, why)
+                                                        : cli_upload_send(cli, &what, rate, why);
 }
 
 static enum err
@@ -261,6 +131,9 @@ run_upload(struct cli *cli, struct err_detail *why)
     if (cli->argument_count == 0 && !is_resuming) {
         return err_fail(why, ERR_INVALID, "something is missing; usage: fc upload %s", cmd_upload.synopsis);
     }
+    if (cli_options_has(&cli->options, CLI_OPTION_KEEP_METADATA) && !is_for_room) {
+        return err_fail(why, ERR_INVALID, "--keep-metadata goes with --room: other files are sent as they are");
+    }
     if (is_resuming && is_for_room) {
         return err_fail(why, ERR_INVALID, "an upload to a room goes on when its own command is given again");
     }
@@ -272,7 +145,7 @@ run_upload(struct cli *cli, struct err_detail *why)
         code = cli_interrupt_watch(why);
     }
     if (code == ERR_OK && is_resuming) {
-        return resume(cli, &rate, why);
+        return cli_upload_resume(cli, &rate, why);
     }
     for (size_t i = 0; i < cli->argument_count && code == ERR_OK; i++) {
         code = upload_one(cli, cli->arguments[i], &rate, why);
@@ -292,17 +165,20 @@ const struct cli_command cmd_upload = {
                "same command goes on with what has not arrived.\n"
                "\n"
                "With --resume all unfinished files of this machine go on; --resume ID is one of\n"
-               "them, --resume ID FILE one that was begun on another machine, and --dry-run\n"
-               "lists them.\n"
+               "them, --resume ID FILE one that was begun on another machine. --resume --dry-run\n"
+               "lists them, those of other machines with - for their path.\n"
                "\n"
                "With -r a folder is sent with all that is in it, as FOLDER/PATH or NAME/PATH.\n"
                "Files whose size and time are those on the server are not sent again; symbolic\n"
                "links are left out with a note.\n"
                "\n"
                "With --room the files are announced there. In an encrypted room the server gets\n"
-               "neither their content nor their names; the MD5 is that of the file itself.\n",
+               "neither their content nor their names; the MD5 is that of the file itself.\n"
+               "JPEG pictures are sent without what they say of place, camera and people, unless\n"
+               "--keep-metadata is given; the MD5 is then that of what was sent.\n",
     .options = CLI_ALLOWS(CLI_OPTION_NAME) | CLI_ALLOWS(CLI_OPTION_ROOM) | CLI_ALLOWS(CLI_OPTION_RESUME) |
-               CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE),
+               CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE) |
+               CLI_ALLOWS(CLI_OPTION_KEEP_METADATA),
     .arguments_max = CLI_ARGUMENTS_ANY,
     .argument = CLI_ARGUMENT_PATH,
     .run = run_upload,

@@ -94,6 +94,7 @@ fc_chat_open(struct fc_session *session, const struct fc_chat_options *options, 
         return err;
     }
     (*out)->is_identity_lent = false;
+    (*out)->options.keeps_metadata = options != NULL && options->keeps_metadata;
     return ERR_OK;
 }
 

@@ -23,6 +23,9 @@ typedef void fc_chat_warn_fn(void *context, const char *warning);
 struct fc_chat_options {
     fc_chat_warn_fn *warn; // may be NULL
     void *context;
+    // Send JPEG pictures to rooms with all that they say. Otherwise location, camera and the like are taken out first;
+    // how a picture is to be turned stays.
+    bool keeps_metadata;
 };
 
 // fc_chat_open opens the local store and the keys of the session's account; the session outlives it. Asks the server
@@ -146,7 +149,8 @@ struct fc_chat_file {
     const char *mime_type; // NULL: unknown
     uint32_t width_px;     // of a picture; 0: unknown
     uint32_t height_px;
-    const char *name; // NULL in plain rooms, and all that follows zero
+    struct bytes_view preview; // a small JPEG picture of it; empty: none
+    const char *name;          // NULL in plain rooms, and all that follows zero
     uint64_t sealed_size_bytes;
     uint8_t sealed_md5[16];
     uint8_t secret[32]; // and the rest of fc.e2e.v1.FileKey
@@ -167,6 +171,7 @@ struct fc_chat_draft {
     const char *topic;               // NULL: none
     const uint8_t *file_id;          // 16 bytes: announces a file that was shared with the room; or NULL
     const struct fc_chat_file *file; // NULL: nothing more to say; encrypted rooms need it
+    const uint8_t *message_id;       // 16 bytes: of two drafts with the same one is sent; NULL: a new one
 };
 
 // fc_chat_send returns when the message is on the server's disk. It is written to the outbox first, so that it is sent

@@ -1,5 +1,5 @@
-// Sealed files: the sealed bytes are spooled to a file of their own beside the local store, so that an upload that is
-// repeated sends the same bytes, and a download is only opened when all of it has arrived.
+// Fetching sealed files: the sealed bytes are spooled to a file of their own beside the local store, and only opened
+// when all of them have arrived.
 #include "client/fc_chat_file.h"
 
 #include <errno.h>
@@ -22,138 +22,12 @@ enum {
     CHECK_BYTES = 1024 * 1024, // read at once while a sealed file is checked
 };
 
-// --- Uploading ------------------------------------------------------------------------------------------------------
-
 static const char *
 last_component(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash == NULL ? path : slash + 1;
 }
-
-static enum err
-announce(struct fc_chat *chat, const char *room, const uint8_t file_id[16], const struct fc_chat_file *file,
-    const char *name, struct err_detail *why)
-{
-    struct fc_sent sent;
-    struct err_detail cause = {0};
-    const struct fc_chat_draft draft = {.file_id = file_id, .file = file};
-    enum err err = fc_chat_send(chat, room, &draft, &sent, &cause);
-    if (err != ERR_OK) {
-        return err_fail(why, err, "\"%s\" is uploaded, but not announced in the room: %s", name,
-            err_message(&cause, err));
-    }
-    return ERR_OK;
-}
-
-// store_sealed sends the spool, unless an earlier try has.
-static enum err
-store_sealed(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_sealing *sealing,
-    const struct fc_transfer_options *options, struct fc_file *stored_out, struct err_detail *why)
-{
-    if (sealing->is_stored) {
-        char id[2 * E2E_ID_BYTES + 1];
-        bytes_to_hex(bytes_view_of(sealing->file_id, sizeof(sealing->file_id)), id);
-        return fc_file_stat(chat->session, id, stored_out, why);
-    }
-    enum err err = fc_file_upload(chat->session, sealing->path, last_component(sealing->path), place->id_text, options,
-        stored_out, why);
-    if (err == ERR_OK && memcmp(stored_out->md5, sealing->sealed.sealed_md5, sizeof(stored_out->md5)) != 0) {
-        err = err_fail(why, ERR_CORRUPT, "the server has something else than was sent");
-    }
-    if (err == ERR_OK) {
-        fc_sealing_stored(sealing, stored_out->id);
-    }
-    return err;
-}
-
-static enum err
-upload_sealed(struct fc_chat *chat, const struct fc_chat_place *place, const char *path, const char *name,
-    const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why)
-{
-    struct fc_file stored = {0};
-    struct fc_sealing sealing;
-    enum err err = text_check_file_name(name, why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    err = fc_sealing_begin(&sealing, chat->session, place->id_text, path, name, options, why);
-    if (err == ERR_OK) {
-        err = store_sealed(chat, place, &sealing, options, &stored, why);
-    }
-    if (err == ERR_OK) {
-        err = announce(chat, place->id_text, stored.id, &sealing.sealed, name, why);
-    }
-    if (err == ERR_OK) {
-        *out = stored;
-        out->size_bytes = sealing.plain.size_bytes;
-        memcpy(out->md5, sealing.plain.md5, sizeof(out->md5));
-        memcpy(out->sha256, sealing.plain.sha256, sizeof(out->sha256));
-        (void)snprintf(out->name, sizeof(out->name), "%s", name);
-    }
-    fc_sealing_end(&sealing, fc_transfer_is_passing(err) || err == ERR_UNAUTHENTICATED);
-    return err;
-}
-
-// find_room finds a room under the lock, and copies what the transfer needs of it, which goes on without.
-static enum err
-find_room(struct fc_chat *chat, const char *room, struct fc_chat_place *out, struct err_detail *why)
-{
-    struct fc_chat_place *place = NULL;
-    fc_chat_lock(chat);
-    enum err err = fc_chat_find_place(chat, room, &place, why);
-    if (err == ERR_OK) {
-        memset(out, 0, sizeof(*out));
-        out->row = place->row;
-        memcpy(out->id_text, place->id_text, sizeof(out->id_text));
-    }
-    fc_chat_unlock(chat);
-    return err;
-}
-
-static enum err
-announce_plain(struct fc_chat *chat, const struct fc_chat_place *place, const char *path, const uint8_t file_id[16],
-    const char *name, struct err_detail *why)
-{
-    struct fc_chat_file file = {0};
-    int fd = -1;
-    uint64_t size = 0;
-    if (fc_chat_file_open(path, &fd, &size, NULL) == ERR_OK) {
-        fc_chat_file_look(fd, size, &file);
-        (void)close(fd);
-    }
-    return announce(chat, place->id_text, file_id, &file, name, why);
-}
-
-enum err
-fc_chat_is_encrypted(struct fc_chat *chat, const char *room, bool *is_encrypted_out, struct err_detail *why)
-{
-    struct fc_chat_place place;
-    enum err err = find_room(chat, room, &place, why);
-    if (err == ERR_OK) {
-        *is_encrypted_out = !place.row.is_plain;
-    }
-    return err;
-}
-
-enum err
-fc_chat_upload(struct fc_chat *chat, const char *room, const char *path, const char *name,
-    const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why)
-{
-    struct fc_chat_place place;
-    enum err err = find_room(chat, room, &place, why);
-    if (err != ERR_OK) {
-        return err;
-    }
-    name = name == NULL ? last_component(path) : name;
-    if (!place.row.is_plain) {
-        return upload_sealed(chat, &place, path, name, options, out, why);
-    }
-    err = fc_file_upload(chat->session, path, name, place.id_text, options, out, why);
-    return err == ERR_OK ? announce_plain(chat, &place, path, out->id, name, why) : err;
-}
-
-// --- Downloading ----------------------------------------------------------------------------------------------------
 
 // announced is the newest announcement of a name.
 struct announced {

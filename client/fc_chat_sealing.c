@@ -20,6 +20,8 @@
 #include "base/random.h"
 #include "client/fc_chat_sealing_priv.h"
 #include "client/fc_image_priv.h"
+#include "client/fc_jpeg_priv.h"
+#include "client/fc_preview_priv.h"
 #include "client/fc_store_priv.h"
 #include "e2e/e2e_message.h"
 
@@ -67,7 +69,7 @@ fc_digests_free(struct fc_digests *digests)
 // --- The file -------------------------------------------------------------------------------------------------------
 
 void
-fc_chat_file_look(int fd, uint64_t size, struct fc_chat_file *out)
+fc_chat_file_look(int fd, uint64_t size, struct fc_chat_file *out, struct bytes *preview)
 {
     struct fc_image image;
     size_t wanted = size < FC_IMAGE_HEAD_BYTES ? (size_t)size : FC_IMAGE_HEAD_BYTES;
@@ -77,8 +79,29 @@ fc_chat_file_look(int fd, uint64_t size, struct fc_chat_file *out)
         out->mime_type = image.mime_type;
         out->width_px = image.width_px;
         out->height_px = image.height_px;
+        if (preview != NULL && fc_preview_make(fd, size, &image, preview)) {
+            out->preview = bytes_as_view(preview);
+        }
     }
     free(head);
+}
+
+enum err
+fc_chat_file_strip(bool keeps_metadata, const char *path, int *fd, uint64_t *size, struct err_detail *why)
+{
+    int stripped_fd = -1;
+    uint64_t stripped_size = 0;
+
+    if (keeps_metadata) {
+        return ERR_OK;
+    }
+    enum err err = fc_jpeg_strip_file(*fd, *size, path, &stripped_fd, &stripped_size, why);
+    if (err == ERR_OK && stripped_fd >= 0) {
+        (void)close(*fd);
+        *fd = stripped_fd;
+        *size = stripped_size;
+    }
+    return err;
 }
 
 enum err
@@ -182,7 +205,7 @@ seal_file(struct fc_sealing *sealing, int fd, uint64_t size, const char *path,
         memcpy(sealed->commitment, work.secret.commitment, sizeof(sealed->commitment));
         memcpy(sealed->seal_id, work.secret.seal_id, sizeof(sealed->seal_id));
         sealing->plain.size_bytes = size;
-        fc_chat_file_look(fd, size, sealed);
+        fc_chat_file_look(fd, size, sealed, NULL);
     }
     fc_digests_free(&work.plain);
     fc_digests_free(&work.sealed);
@@ -440,7 +463,7 @@ forget_found(struct fc_sealing *sealing)
 
 enum err
 fc_sealing_begin(struct fc_sealing *sealing, struct fc_session *session, const char *room, const char *path,
-    const char *name, const struct fc_transfer_options *options, struct err_detail *why)
+    const char *name, bool keeps_metadata, const struct fc_transfer_options *options, struct err_detail *why)
 {
     struct stat status;
     uint64_t size = 0;
@@ -455,9 +478,12 @@ fc_sealing_begin(struct fc_sealing *sealing, struct fc_session *session, const c
     }
     if (err == ERR_OK) {
         (void)snprintf(sealing->source_stamp, sizeof(sealing->source_stamp),
-            "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 ".%09ld %" PRId64 ".%09ld", (uint64_t)status.st_dev,
+            "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 ".%09ld %" PRId64 ".%09ld%s", (uint64_t)status.st_dev,
             (uint64_t)status.st_ino, size, (int64_t)status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
-            (int64_t)status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
+            (int64_t)status.st_ctim.tv_sec, status.st_ctim.tv_nsec, keeps_metadata ? " kept" : "");
+        err = fc_chat_file_strip(keeps_metadata, path, &fd, &size, why);
+    }
+    if (err == ERR_OK) {
         if (!remember(sealing, session, room, path, name)) {
             forget_found(sealing);
             err = make_spool(sealing, why);
@@ -469,6 +495,9 @@ fc_sealing_begin(struct fc_sealing *sealing, struct fc_session *session, const c
             }
         }
         sealing->sealed.name = name;
+    }
+    if (err == ERR_OK) {
+        fc_chat_file_look(fd, size, &sealing->sealed, &sealing->preview);
     }
     if (fd >= 0) {
         close(fd);
@@ -500,6 +529,7 @@ fc_sealing_end(struct fc_sealing *sealing, bool is_kept)
         }
         close(sealing->note_fd);
     }
+    bytes_free_secret(&sealing->preview);
     digest_wipe(sealing, sizeof(*sealing));
     sealing->fd = -1;
     sealing->note_fd = -1;

@@ -85,6 +85,7 @@ write_file(struct written *written, const struct fc_chat_draft *draft)
         written->file.width_px = file->width_px;
         written->file.height_px = file->height_px;
     }
+    written->file.preview = fc_lend(file->preview.data, file->preview.size);
     if (file->name == NULL) {
         return;
     }
@@ -519,10 +520,14 @@ fc_chat_flush(struct fc_chat *chat, size_t *count_out, struct err_detail *why)
 
 static enum err
 queue(struct fc_chat *chat, const char *room, struct fc_chat_place *place, const struct written *written,
-    struct fc_store_outgoing *out, struct err_detail *why)
+    const uint8_t *message_id, struct fc_store_outgoing *out, struct err_detail *why)
 {
     memset(out, 0, sizeof(*out));
-    random_bytes(out->message_id, sizeof(out->message_id));
+    if (message_id != NULL) {
+        memcpy(out->message_id, message_id, sizeof(out->message_id));
+    } else {
+        random_bytes(out->message_id, sizeof(out->message_id));
+    }
     memcpy(out->room_id, place->row.room_id, sizeof(out->room_id));
     out->has_room_id = true;
     out->created_ms = clock_unix_ms();
@@ -550,7 +555,10 @@ send_draft(struct fc_chat *chat, const char *room, const struct fc_chat_draft *d
     // What waits goes first; when it cannot go, this one waits behind it.
     enum err flushing = err == ERR_OK ? flush(chat, &flushed, why) : ERR_OK;
     if (err == ERR_OK) {
-        err = queue(chat, room, place, &written, &outgoing, why);
+        err = queue(chat, room, place, &written, draft->message_id, &outgoing, why);
+    }
+    if (err == ERR_EXISTS && flushing != ERR_OK) {
+        err = ERR_OK; // it waits already
     }
     if (err == ERR_OK) {
         err = flushing == ERR_OK ? dispatch(chat, &outgoing, out, why) : flushing;

@@ -120,6 +120,7 @@ fc_chat_tell(struct fc_chat *chat, const struct fc_chat_place *place, const stru
         message.file_mime_type = file->mime_type;
         message.file_width_px = file->width_px;
         message.file_height_px = file->height_px;
+        message.file_preview = bytes_view_of(file->preview.data, file->preview.len);
         message.file_size_bytes = file->key != NULL ? file->key->plain_size_bytes : file->size_bytes;
         message.file_md5 = file->md5.len == DIGEST_MD5_BYTES ? file->md5.data : no_md5;
     }

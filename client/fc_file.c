@@ -162,3 +162,38 @@ fc_file_each(struct fc_session *session, const char *prefix, bool (*fn)(void *co
     const struct fc_file_query query = {.prefix = prefix};
     return fc_file_query_each(session, &query, fn, context, why);
 }
+
+// tell_upload passes on one that can be gone on with; others end with their time.
+static bool
+tell_upload(const Fc__Filestore__V1__UnfinishedUpload *wire,
+    bool (*fn)(void *context, const struct fc_unfinished *unfinished), void *context)
+{
+    struct fc_unfinished unfinished = {
+        .name = wire->name,
+        .room = wire->room,
+        .size_bytes = wire->size_bytes,
+        .arrived_bytes = wire->arrived_bytes,
+    };
+
+    return !copy_bytes(unfinished.request_id, sizeof(unfinished.request_id), &wire->request_id) ||
+           text_check_file_name(wire->name, NULL) != ERR_OK || fn(context, &unfinished);
+}
+
+enum err
+fc_file_each_upload(struct fc_session *session, bool (*fn)(void *context, const struct fc_unfinished *unfinished),
+    void *context, struct err_detail *why)
+{
+    Fc__Filestore__V1__ListUploadsRequest request = FC__FILESTORE__V1__LIST_UPLOADS_REQUEST__INIT;
+    const Fc__Filestore__V1__ListUploadsResponse *response = NULL;
+    struct rpc_unary call;
+    bool is_wanted = true;
+
+    fc_filestore_v1_file_store_init(&call, fc_session_channel(session));
+    call.is_idempotent = true;
+    enum err err = fc_session_explain(&call, fc_filestore_v1_file_store_list_uploads(&call, &request, &response), why);
+    for (size_t i = 0; err == ERR_OK && is_wanted && i < response->n_uploads; i++) {
+        is_wanted = tell_upload(response->uploads[i], fn, context);
+    }
+    rpc_unary_deinit(&call);
+    return err;
+}

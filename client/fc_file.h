@@ -27,7 +27,7 @@ struct fc_file {
     int64_t expires_unix_ms;  // 0: it stays
 };
 
-// fc_file_stat finds a file by name, "ROOM/NAME", or id in hexadecimal. ERR_NOT_FOUND.
+// fc_file_stat finds a file by name, "@OWNER/NAME", "ROOM/NAME", or id in hexadecimal. ERR_NOT_FOUND.
 enum err fc_file_stat(struct fc_session *session, const char *file, struct fc_file *out,
     struct err_detail *why) ERR_CHECKED;
 
@@ -164,16 +164,21 @@ enum err fc_put_add(struct fc_put *put, const struct fc_upload *what, struct err
 enum err fc_put_finish(struct fc_put *put, struct err_detail *why) ERR_CHECKED;
 void fc_put_free(struct fc_put **put);
 
-// fc_unfinished is an upload that was begun on this machine and has not ended. Borrowed.
+// fc_unfinished is an upload that has not ended. Borrowed.
 struct fc_unfinished {
     uint8_t request_id[16];
-    const char *path; // absolute
+    const char *path; // absolute; NULL: it may have been begun on another machine
     const char *name;
     const char *room; // empty: none
     uint64_t size_bytes;
+    uint64_t arrived_bytes; // as the server says
 };
 
-// fc_file_each_unfinished calls fn for those of this account.
+// fc_file_each_unfinished calls fn for those of this account that were begun on this machine, fc_file_each_upload for
+// those that the server knows.
+enum err fc_file_each_upload(struct fc_session *session,
+    bool (*fn)(void *context, const struct fc_unfinished *unfinished), void *context,
+    struct err_detail *why) ERR_CHECKED;
 enum err fc_file_each_unfinished(struct fc_session *session,
     bool (*fn)(void *context, const struct fc_unfinished *unfinished), void *context,
     struct err_detail *why) ERR_CHECKED;

@@ -93,6 +93,7 @@ fc_room_message_from_wire(const Fc__Chat__V1__Message *wire, const char *name, s
         out->file_mime_type = file->mime_type;
         out->file_width_px = file->width_px;
         out->file_height_px = file->height_px;
+        out->file_preview = bytes_view_of(file->preview.data, file->preview.len);
     }
     return ERR_OK;
 }

@@ -63,6 +63,7 @@ struct fc_message {
     const char *file_mime_type; // empty: unknown
     uint32_t file_width_px;     // of a picture; 0: unknown
     uint32_t file_height_px;
+    struct bytes_view file_preview; // a small picture of it; empty: none
 
     enum fc_message_type type;
     uint64_t target_seq;         // of an edit, deletion or reaction

@@ -290,6 +290,7 @@ tell_one(int dir_fd, const char *file_name, struct fc_session *session,
         unfinished.name = note.lines[4];
         unfinished.room = note.lines[5];
         unfinished.path = note.lines[6];
+        unfinished.arrived_bytes = 0;
         is_wanted = fn(context, &unfinished);
     }
     if (fd >= 0) {

@@ -527,6 +527,9 @@ db_open(const char *path, enum db_role role, struct db **out, struct err_detail 
         goto out;
     }
     (void)sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
+    // Otherwise a statement in whose plan a parameter plays a role, as beside a partial index, is prepared again
+    // whenever that has another value: which costs more than running it.
+    (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL);
     if (role == DB_PRIVATE) {
         (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         (void)sqlite3_wal_hook(db->sqlite, note_log_pages, db);

@@ -510,11 +510,11 @@ static enum err
 load_one(struct swarm_store *store, const char *name)
 {
     char path[SWARM_PATH_MAX_BYTES];
-    char hex[HEX_ID_BYTES + 1];
+    char hex[HEX_ID_BYTES + 1] = "";
     uint8_t id[E2E_GRANT_ID_BYTES];
     struct swarm_entry *entry = NULL;
-    (void)snprintf(hex, sizeof(hex), "%s", name);
-    if (strlen(hex) != HEX_ID_BYTES || bytes_from_hex(hex, id, sizeof(id)) != ERR_OK) {
+    memcpy(hex, name, strnlen(name, HEX_ID_BYTES));
+    if (bytes_from_hex(hex, id, sizeof(id)) != ERR_OK) {
         return ERR_OK;
     }
     const char *ending = name + HEX_ID_BYTES;
@@ -601,6 +601,9 @@ swarm_store_open(const struct swarm_store_options *options, struct swarm_store *
     }
     if (err == ERR_OK) {
         err = load_all(store, why);
+    }
+    if (err == ERR_OK) {
+        err = swarm_store_make_room_locked(store, 0); // the budget may be another one; nobody else knows the store yet
     }
     // Nobody is told of what was there: who wants to know asks.
     store->on_change = options->on_change;

@@ -130,6 +130,9 @@ void swarm_store_tell_locked(const struct swarm_store *store, const struct swarm
 // swarm_store_note_locked changes whether a segment is here, in memory and in the index, and tells of it.
 void swarm_store_note_locked(struct swarm_store *store, struct swarm_entry *entry, uint64_t index, bool is_held);
 
+// swarm_store_make_room_locked gives up segments until there is room for so many more bytes in the budget. ERR_LIMIT.
+enum err swarm_store_make_room_locked(struct swarm_store *store, uint64_t needed) ERR_CHECKED;
+
 void swarm_identity_of(const struct stat *status, struct swarm_identity *out);
 
 #endif

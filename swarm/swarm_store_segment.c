@@ -165,9 +165,9 @@ give_up_locked(struct swarm_store *store, struct swarm_entry *entry, uint64_t ne
     }
 }
 
-// make_room_locked: the files that were not asked for the longest go first.
-static enum err
-make_room_locked(struct swarm_store *store, uint64_t needed)
+// The files that were not asked for the longest go first.
+enum err
+swarm_store_make_room_locked(struct swarm_store *store, uint64_t needed)
 {
     struct swarm_entry *entry = TAILQ_FIRST(&store->locked.entries);
     if (store->budget_bytes == 0) {
@@ -349,7 +349,7 @@ keep(struct swarm_store *store, struct swarm_entry *entry, uint64_t index, struc
     bool is_here = swarm_bits_has(entry->held, index);
     enum err err = entry->is_gone || entry->is_shared ? ERR_NOT_FOUND : ERR_OK;
     if (err == ERR_OK && !is_here) {
-        err = make_room_locked(store, data.size);
+        err = swarm_store_make_room_locked(store, data.size);
     }
     if (err == ERR_OK && !is_here) {
         store->locked.owned_bytes += data.size;

@@ -48,6 +48,7 @@ on_revoked(void *context, const uint8_t session_id[16])
     const struct daemon *daemon = context;
     rpc_server_forget_tokens(daemon->server);
     chat_service_end_session(daemon->chat, session_id);
+    daemon_swarm_end_session(daemon->swarm, session_id);
 }
 
 static enum err

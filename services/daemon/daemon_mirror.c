@@ -104,7 +104,7 @@ make_node(struct daemon_mirror *mirror, const struct daemon_options *options, st
         .data_dir = options->data_dir,
         .name = mirror->options.name,
         .budget_bytes = mirror->options.budget_bytes,
-        .limit_bytes_per_s = mirror->options.limit_bytes_per_s,
+        .limit_bytes_per_s = options->limit_bytes_per_s,
         .origin_url = mirror->options.origin_url,
         .origin_tls = mirror->origin_tls,
         .token = mirror->token,

@@ -260,9 +260,9 @@ set_user_quota(struct daemon_options *options, const char *value, struct err_det
 }
 
 static enum err
-set_segment_rate(struct daemon_options *options, const char *value, struct err_detail *why)
+set_limit_rate(struct daemon_options *options, const char *value, struct err_detail *why)
 {
-    return daemon_options_bytes("segment-rate", value, &options->segment_rate_bytes, why);
+    return daemon_options_bytes("limit-rate", value, &options->limit_bytes_per_s, why);
 }
 
 static enum err
@@ -359,8 +359,8 @@ static const struct {
     {"send-rate", "N", "messages a second that one user may send; 0 for no limit [0]", set_send_rate},
     {"user-quota", "BYTES", "what one user may store, as 10G; 0 for no limit [0]", set_user_quota},
     {"room-quota", "BYTES", "what may be shared with one room; 0 for no limit [0]", set_room_quota},
-    {"segment-rate", "BYTES", "what is sent a second to who reads from several servers,\nas 10M; 0 for no limit [0]",
-        set_segment_rate},
+    {"limit-rate", "BYTES", "what is sent a second to those who read from several servers,\nas 10M; 0 for no limit [0]",
+        set_limit_rate},
     {"delete-grace", "TIME", "how long deleted files can be restored, as 12h or 7d [7d]", set_delete_grace},
     {"role", "segment", "serve segments of another fcd's files, as a mirror of it", daemon_set_role},
     {"origin", "URL", "mirror: that fcd", daemon_set_origin},
@@ -369,7 +369,6 @@ static const struct {
     {"origin-ca", "FILE", "mirror: or who has signed it", daemon_set_origin_ca},
     {"token-file", "FILE", "mirror: a token of an administrator's, in a file of mode 0600", daemon_set_token_file},
     {"budget", "BYTES", "mirror: what it keeps at most, as 100G; 0 for no limit [0]", daemon_set_budget},
-    {"limit-rate", "BYTES", "mirror: what it sends a second at most; 0 for no limit [0]", daemon_set_limit_rate},
     {"prefetch", "all|NAME",
         "mirror: fetch all that the account can read, or this file,\nbefore it is asked for;"
         " may be given again",

@@ -30,9 +30,8 @@ struct daemon_mirror_options {
     const char *origin_fingerprint; // with TLS one of the two
     const char *origin_ca;
     const char *token_file;
-    const char *name;           // NULL: the machine's
-    uint64_t budget_bytes;      // 0: no limit
-    uint64_t limit_bytes_per_s; // 0: no limit
+    const char *name;      // NULL: the machine's
+    uint64_t budget_bytes; // 0: no limit
     const char *advertised[DAEMON_ADVERTISE_MAX];
     size_t advertised_count;                     // 0: where it listens
     const char *prefetched[DAEMON_PREFETCH_MAX]; // names of files, or "all"
@@ -75,9 +74,9 @@ struct daemon_options {
     uint64_t user_quota_bytes; // 0: no limit
     uint64_t room_quota_bytes; // 0: no limit
     int64_t delete_grace_ms;
-    uint64_t segment_rate_bytes; // a second, to readers of segments; 0: no limit
-    bool is_repairing;           // of a check
-    bool is_copying;             // of a backup: no links
+    uint64_t limit_bytes_per_s; // a second, to readers of segments; 0: no limit
+    bool is_repairing;          // of a check
+    bool is_copying;            // of a backup: no links
     const char *backup_target;
     enum log_level log_level;
 };

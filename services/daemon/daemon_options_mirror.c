@@ -68,13 +68,6 @@ daemon_set_budget(struct daemon_options *options, const char *value, struct err_
 }
 
 enum err
-daemon_set_limit_rate(struct daemon_options *options, const char *value, struct err_detail *why)
-{
-    options->mirror.given = "limit-rate";
-    return daemon_options_bytes("limit-rate", value, &options->mirror.limit_bytes_per_s, why);
-}
-
-enum err
 daemon_set_prefetch(struct daemon_options *options, const char *value, struct err_detail *why)
 {
     options->mirror.given = "prefetch";

@@ -11,8 +11,7 @@ enum err daemon_options_bytes(const char *option, const char *value, uint64_t *o
 
 // In daemon_options_mirror.c: one for each option of a mirror.
 daemon_option_fn daemon_set_role, daemon_set_origin, daemon_set_origin_fingerprint, daemon_set_origin_ca,
-    daemon_set_token_file, daemon_set_budget, daemon_set_limit_rate, daemon_set_prefetch, daemon_set_name,
-    daemon_set_advertise;
+    daemon_set_token_file, daemon_set_budget, daemon_set_prefetch, daemon_set_name, daemon_set_advertise;
 
 // daemon_options_finish_mirror checks that what a mirror needs is there, and that nothing of it is there without one;
 // and fills in where it listens.

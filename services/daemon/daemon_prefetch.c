@@ -62,7 +62,18 @@ is_here(struct daemon_prefetch *prefetch, const Fc__Filestore__V1__File *file)
            swarm_store_next_missing(store, file->id.data, 0) == swarm_file_segment_count(&known);
 }
 
-// Has one file fetched, when there is room for it among those that are.
+// What is fetched ahead takes nobody's place: else the files of a store that is too small for all would push each other
+// out for ever.
+static bool
+has_room(struct daemon_prefetch *prefetch, uint64_t size_bytes)
+{
+    struct swarm_stored stored;
+    swarm_store_read_stored(swarm_node_store(prefetch->node), &stored);
+    return stored.budget_bytes == 0 || stored.bytes + size_bytes <= stored.budget_bytes;
+}
+
+// Has one file fetched, when there is room for it among those that are. With a budget one at a time, so that what is
+// there can be counted on.
 static enum err
 fetch(struct daemon_prefetch *prefetch, const Fc__Filestore__V1__File *file)
 {
@@ -71,14 +82,18 @@ fetch(struct daemon_prefetch *prefetch, const Fc__Filestore__V1__File *file)
     struct swarm_pull *pull = swarm_node_pull(prefetch->node);
     struct rpc_unary call;
     struct err_detail why = {0};
+    size_t at_once = prefetch->options->budget_bytes == 0 ? (size_t)FILES_AT_ONCE : 1;
     if (file->id.len != E2E_GRANT_ID_BYTES || file->size_bytes == 0 || file->deleted_at_ms != 0 ||
         is_here(prefetch, file)) {
         return ERR_OK;
     }
-    while (swarm_pull_file_count(pull) >= FILES_AT_ONCE) {
+    while (swarm_pull_file_count(pull) >= at_once) {
         if (!wait_ms(prefetch, FULL_MS)) {
             return ERR_CANCELLED;
         }
+    }
+    if (!has_room(prefetch, file->size_bytes)) {
+        return ERR_OK;
     }
     request.file_id = file->id;
     fc_filestore_v1_file_store_init(&call, prefetch->channel);

@@ -5,6 +5,7 @@
 
 #include "base/work_pool.h"
 #include "services/filestore/filestore_segments.h"
+#include "services/store/blob.h"
 #include "services/tracker/tracker_service.h"
 #include "swarm/swarm_server.h"
 
@@ -41,7 +42,7 @@ run_segment(struct work *work)
     struct read_op op = *(struct read_op *)work;
     struct swarm_ask *ask = op.ask;
     bool is_cancelled = swarm_ask_is_cancelled(ask);
-    uint8_t *data = is_cancelled ? NULL : malloc(ask->size);
+    uint8_t *data = is_cancelled ? NULL : blob_memory(ask->size);
     enum err err = is_cancelled ? ERR_CANCELLED : data == NULL ? ERR_NO_MEMORY : ERR_OK;
     free(work);
     if (err == ERR_OK) {
@@ -179,7 +180,7 @@ make_segments(struct daemon_swarm *swarm, const struct daemon_options *options, 
                 .read_holding = read_holding,
                 .context = swarm,
             },
-        .limit_bytes_per_s = options->segment_rate_bytes,
+        .limit_bytes_per_s = options->limit_bytes_per_s,
     };
     size_t rule_count = 0;
     enum err err = swarm_server_new(&segments, &swarm->segments);
@@ -241,6 +242,12 @@ enum err
 daemon_swarm_start(struct daemon_swarm *swarm)
 {
     return tracker_service_start(swarm->tracker);
+}
+
+void
+daemon_swarm_end_session(struct daemon_swarm *swarm, const uint8_t session_id[16])
+{
+    tracker_service_end_session(swarm->tracker, session_id);
 }
 
 void

@@ -16,6 +16,9 @@ enum err daemon_swarm_new(const struct daemon_options *options, struct rpc_serve
 // daemon_swarm_start comes after the server listens.
 enum err daemon_swarm_start(struct daemon_swarm *swarm) ERR_CHECKED;
 
+// daemon_swarm_end_session ends the streams of a session whose token has been revoked.
+void daemon_swarm_end_session(struct daemon_swarm *swarm, const uint8_t session_id[16]);
+
 // daemon_swarm_stop ends the streams that last as long as the server does. Before rpc_server_drain and rpc_server_free.
 // Twice is no error.
 void daemon_swarm_stop(struct daemon_swarm *swarm);

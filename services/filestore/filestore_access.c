@@ -176,6 +176,29 @@ find_by_room_name(struct store_tx *tx, const struct filestore_rooms *rooms, cons
     return err;
 }
 
+// find_by_owner_name finds the newest version of NAME among the files shared with the user, where text is
+// "@OWNER/NAME".
+static enum err
+find_by_owner_name(struct store_tx *tx, const char *text, const uint8_t user_id[FILESTORE_ID_BYTES],
+    struct filestore_file *file_out)
+{
+    char owner_name[FILESTORE_OWNER_NAME_BYTES];
+    const char *slash = strchr(text, '/');
+
+    if (text[0] != '@' || slash == NULL || (size_t)(slash - text - 1) >= sizeof(owner_name)) {
+        return ERR_NOT_FOUND;
+    }
+    memcpy(owner_name, text + 1, (size_t)(slash - text - 1));
+    owner_name[slash - text - 1] = '\0';
+    return filestore_core_query_file(tx,
+        "SELECT " FILESTORE_F_COLUMNS " FROM filestore_shares s JOIN filestore_files f "
+        "ON f.owner_id = s.owner_id AND f.name = s.name WHERE " IS_THERE
+        " AND s.kind = $2 AND s.subject_id = $3 AND s.name = $4 AND f.owner_name = $5 ORDER BY f.version DESC LIMIT 1",
+        STORE_ARGS(store_int(clock_unix_ms()), store_int(FILESTORE_SHARE_USER), store_blob(user_id, FILESTORE_ID_BYTES),
+            store_text(slash + 1), store_text(owner_name)),
+        file_out);
+}
+
 enum err
 filestore_access_find(struct store_tx *tx, const struct filestore_rooms *rooms, const char *text,
     const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_file *file_out)
@@ -192,6 +215,9 @@ filestore_access_find(struct store_tx *tx, const struct filestore_rooms *rooms, 
             "SELECT " FILESTORE_F_COLUMNS " FROM filestore_files f WHERE " IS_THERE
             " AND f.owner_id = $2 AND f.name = $3 ORDER BY f.version DESC LIMIT 1",
             STORE_ARGS(store_int(clock_unix_ms()), store_blob(user_id, FILESTORE_ID_BYTES), store_text(text)), &file);
+    }
+    if (err == ERR_NOT_FOUND) {
+        err = find_by_owner_name(tx, text, user_id, &file);
     }
     if (err == ERR_OK) {
         err = filestore_access_fill_room(tx, rooms, user_id, &file);

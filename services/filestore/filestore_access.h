@@ -23,8 +23,9 @@ bool filestore_access_is_there(const struct filestore_file *file);
 enum err filestore_access_check_read(struct store_tx *tx, const struct filestore_rooms *rooms,
     const struct filestore_file *file, const uint8_t user_id[FILESTORE_ID_BYTES]) ERR_CHECKED;
 
-// filestore_access_find finds a file by id in hexadecimal, by name among the user's own, or by "ROOM/NAME", in this
-// order; names mean the newest version. The room's name is filled in.
+// filestore_access_find finds a file by id in hexadecimal, by name among the user's own, by "@OWNER/NAME" among
+// those shared with the user, or by "ROOM/NAME", in this order; names mean the newest version. The room's name is
+// filled in.
 enum err filestore_access_find(struct store_tx *tx, const struct filestore_rooms *rooms, const char *text,
     const uint8_t user_id[FILESTORE_ID_BYTES], struct filestore_file *file_out) ERR_CHECKED;
 

@@ -340,7 +340,7 @@ download_run(struct work *work)
         err = store_read(filestore->store, download_look, op);
     }
     if (err == ERR_OK) {
-        data = malloc(op->size);
+        data = blob_memory(op->size);
         err = data != NULL ? ERR_OK : ERR_NO_MEMORY;
     }
     if (err == ERR_OK) {

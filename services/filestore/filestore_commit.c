@@ -148,6 +148,9 @@ commit_run_record(struct store_tx *tx, struct store_job *job)
         err = filestore_core_commit(tx, &op->file, clock_unix_ms(), &op->why);
     }
     if (err == ERR_OK) {
+        err = filestore_names_yield_deleted(tx, &op->filestore->quotas, op->file.owner_id);
+    }
+    if (err == ERR_OK) {
         err = filestore_core_find_any(tx, op->upload_id, &op->file);
         op->file.room = room;
     }

@@ -142,7 +142,8 @@ filestore_core_add_upload(struct store_tx *tx, const struct filestore_file *file
     err = store_exec(tx,
         "INSERT INTO filestore_files (file_id, owner_id, owner_name, name, room_id, size_bytes, chunk_bytes, "
         "created_ms, md5, sha256, blob_id, mime_type, modified_ms, mode, expires_ms, is_size_unknown, "
-        "expected_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+        "expected_version, request_id) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
         STORE_ARGS(store_blob(file->id, FILESTORE_ID_BYTES), store_blob(file->owner_id, FILESTORE_ID_BYTES),
             store_text(file->owner_name), store_text(file->name),
             file->has_room ? store_blob(file->room.room_id, FILESTORE_ID_BYTES) : store_null(),
@@ -152,7 +153,8 @@ filestore_core_add_upload(struct store_tx *tx, const struct filestore_file *file
             store_blob(file->blob_id, FILESTORE_ID_BYTES), store_text(file->mime_type),
             store_int(file->modified_unix_ms), store_int(file->mode), store_int(file->expires_unix_ms),
             store_int(file->is_size_unknown),
-            file->has_expected_version ? store_int((int64_t)file->expected_version) : store_null()),
+            file->has_expected_version ? store_int((int64_t)file->expected_version) : store_null(),
+            store_blob(file->request_id.data, file->request_id.size)),
         NULL);
     if (err != ERR_OK) {
         return err;

@@ -78,7 +78,8 @@ struct filestore_file {
     int64_t expires_unix_ms;  // 0: it stays
     int64_t deleted_unix_ms;  // 0: it is there
     bool has_expected_version;
-    uint64_t expected_version; // of the name when the upload is committed
+    uint64_t expected_version;    // of the name when the upload is committed
+    struct bytes_view request_id; // of a new plan: what it was asked with; borrowed
 };
 
 struct filestore_chunk {

@@ -9,6 +9,10 @@
     "file_id, owner_id, owner_name, name, room_id, size_bytes, chunk_bytes, created_ms, md5, sha256, version, "        \
     "blob_id, mime_type, modified_ms, mode, expires_ms, deleted_ms, is_size_unknown, expected_version"
 
+enum {
+    FILESTORE_COLUMN_COUNT = 19,
+};
+
 // The same of a table called f, where others stand beside it.
 #define FILESTORE_F_COLUMNS                                                                                            \
     "f.file_id, f.owner_id, f.owner_name, f.name, f.room_id, f.size_bytes, f.chunk_bytes, f.created_ms, f.md5, "       \

@@ -332,3 +332,46 @@ filestore_names_quota_left(struct store_tx *tx, const struct filestore_quotas *q
     }
     return err;
 }
+
+// yield_one lets go of the file that was deleted first. ERR_NOT_FOUND: there is none.
+static enum err
+yield_one(struct store_tx *tx, const uint8_t user_id[FILESTORE_ID_BYTES])
+{
+    struct filestore_file file;
+
+    enum err err = filestore_core_query_file(tx,
+        "SELECT " FILESTORE_COLUMNS " FROM filestore_files WHERE owner_id = $1 AND deleted_ms > 0 AND "
+        "version IS NOT NULL ORDER BY deleted_ms, version LIMIT 1",
+        STORE_ARGS(store_blob(user_id, FILESTORE_ID_BYTES)), &file);
+    return err == ERR_OK ? filestore_core_purge(tx, &file) : err;
+}
+
+enum err
+filestore_names_yield_deleted(struct store_tx *tx, const struct filestore_quotas *quotas,
+    const uint8_t user_id[FILESTORE_ID_BYTES])
+{
+    struct filestore_usage usage = {0};
+    int64_t deleted_bytes = 0;
+    enum err err = ERR_OK;
+
+    if (quotas->user_bytes == 0) {
+        return ERR_OK;
+    }
+    do {
+        err = filestore_names_user_usage(tx, user_id, &usage);
+        if (err == ERR_OK) {
+            err = filestore_core_query_int(tx,
+                "SELECT COALESCE(SUM(size_bytes), 0) FROM filestore_files WHERE owner_id = $1 AND deleted_ms > 0 AND "
+                "version IS NOT NULL",
+                STORE_ARGS(store_blob(user_id, FILESTORE_ID_BYTES)), &deleted_bytes);
+        }
+        if (err == ERR_OK && deleted_bytes == 0) {
+            return ERR_OK;
+        }
+        if (err == ERR_OK && usage.used_bytes + (uint64_t)deleted_bytes <= quotas->user_bytes) {
+            return ERR_OK;
+        }
+        err = err == ERR_OK ? yield_one(tx, user_id) : err;
+    } while (err == ERR_OK);
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}

@@ -67,6 +67,12 @@ enum err filestore_names_check_quota(struct store_tx *tx, const struct filestore
     const uint8_t user_id[FILESTORE_ID_BYTES], const uint8_t *room_id, uint64_t more_bytes, bool counts_open,
     struct err_detail *why) ERR_CHECKED;
 
+// filestore_names_yield_deleted lets go of a user's deleted files, those first that were deleted first, until they fit
+// into the quota together with those that are there. So what can be restored never keeps a user from storing, and never
+// takes more than the quota.
+enum err filestore_names_yield_deleted(struct store_tx *tx, const struct filestore_quotas *quotas,
+    const uint8_t user_id[FILESTORE_ID_BYTES]) ERR_CHECKED;
+
 // filestore_names_quota_left says how much a user may still store, shared with a room (NULL: none); UINT64_MAX: any
 // amount.
 enum err filestore_names_quota_left(struct store_tx *tx, const struct filestore_quotas *quotas,

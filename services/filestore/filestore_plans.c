@@ -312,6 +312,7 @@ save_plan(struct save_op *op)
     plan->has_expected_version = request->is_version_checked;
     plan->expected_version = request->expected_version;
     plan->created_unix_ms = clock_unix_ms();
+    plan->request_id = rpc_call_request_id(op->call);
     err = filestore_core_upload_id(plan->owner_id, rpc_call_request_id(op->call), plan->id);
     memcpy(plan->blob_id, plan->id, sizeof(plan->blob_id));
     return err;

@@ -210,6 +210,9 @@ put_run_record(struct store_tx *tx, struct store_job *job)
             err = put_one(tx, op, put);
         }
     }
+    if (err == ERR_OK) {
+        err = filestore_names_yield_deleted(tx, &op->filestore->quotas, user_id);
+    }
     return err;
 }
 
@@ -219,20 +222,26 @@ put_recorded(struct store_job *job, enum err result)
     put_finish((void *)((char *)job - offsetof(struct put_op, job)), result);
 }
 
-// put_id derives a file's id from the request's and its place.
+// put_id derives a file's id from the request's and its place. Those of one request follow each other, so that their
+// rows are neighbours in every index, and share its pages, which is most of what there is to be written.
 static enum err
 put_id(const struct put_op *op, uint32_t place, uint8_t id_out[FILESTORE_ID_BYTES])
 {
+    static const char purpose[] = "put";
     struct bytes_view request_id = rpc_call_request_id(op->call);
     const uint8_t *user_id = rpc_call_identity(op->call)->subject_id;
-    uint8_t text[FILESTORE_ID_BYTES + sizeof(place)] = {0};
+    uint8_t text[FILESTORE_ID_BYTES + sizeof(purpose)];
 
     if (request_id.size != FILESTORE_ID_BYTES) {
         return filestore_core_upload_id(user_id, bytes_view_of(NULL, 0), id_out);
     }
     memcpy(text, request_id.data, request_id.size);
-    bytes_store_be32(text + FILESTORE_ID_BYTES, place);
-    return filestore_core_upload_id(user_id, bytes_view_of(text, sizeof(text)), id_out);
+    memcpy(text + request_id.size, purpose, sizeof(purpose));
+    enum err err = filestore_core_upload_id(user_id, bytes_view_of(text, sizeof(text)), id_out);
+    if (err == ERR_OK) {
+        bytes_store_be32(id_out + FILESTORE_ID_BYTES - sizeof(place), place);
+    }
+    return err;
 }
 
 static enum err

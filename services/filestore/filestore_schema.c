@@ -64,6 +64,8 @@ static const struct store_migration migrations[] = {
      "  FROM filestore_files WHERE version IS NOT NULL AND room_id IS NOT NULL;"
      "CREATE TABLE filestore_versions (version BIGINT NOT NULL);"
      "INSERT INTO filestore_versions (version) SELECT COALESCE(MAX(version), 0) FROM filestore_files;"},
+    // Another machine goes on with an upload by the request that planned it.
+    {"ALTER TABLE filestore_files ADD COLUMN request_id BLOB;"},
 };
 
 enum err

@@ -141,6 +141,9 @@ void filestore_chunks_download(Fc__Filestore__V1__FileStore_Service *service,
 // The other handlers, each named as its method.
 void filestore_stat(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__StatRequest *request,
     Fc__Filestore__V1__StatResponse_Closure reply, void *closure_data);
+void filestore_list_uploads(Fc__Filestore__V1__FileStore_Service *service,
+    const Fc__Filestore__V1__ListUploadsRequest *request, Fc__Filestore__V1__ListUploadsResponse_Closure reply,
+    void *closure_data);
 void filestore_list_files(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__ListRequest *request,
     Fc__Filestore__V1__ListResponse_Closure reply, void *closure_data);
 void filestore_put(Fc__Filestore__V1__FileStore_Service *service, const Fc__Filestore__V1__PutRequest *request,

@@ -9,6 +9,9 @@
 enum {
     // Uploads whose wholes are kept: those that were used longest ago go first.
     WHOLES_MAX = 64,
+    // A whole may begin with one of the first chunks, before the very first: clients have so many in flight. Further on
+    // it is an upload that was begun before, and nothing waits for its beginning.
+    FIRST_CHUNKS = 64,
     // How long a chunk waits for the one before it when nothing else of its upload is under way: several round trips.
     PATIENCE_MS = 100,
 };
@@ -203,6 +206,13 @@ filestore_wholes_deinit(struct filestore_wholes *wholes)
     pthread_mutex_destroy(&wholes->locked.mutex);
 }
 
+// is_beginning_locked: only a very first chunk takes the place of another whole, whose chunks would have to wait again.
+static bool
+is_beginning_locked(const struct filestore_wholes *wholes, const struct filestore_part *part)
+{
+    return part->index == 0 || (part->index < FIRST_CHUNKS && wholes->locked.count < WHOLES_MAX);
+}
+
 void
 filestore_wholes_hash(struct filestore_wholes *wholes, struct filestore_part *part)
 {
@@ -210,9 +220,9 @@ filestore_wholes_hash(struct filestore_wholes *wholes, struct filestore_part *pa
     part->is_in_whole = false;
     pthread_mutex_lock(&wholes->locked.mutex);
     struct filestore_whole *whole = find_locked(wholes, part->upload_id);
-    if (whole == NULL) {
+    if (whole == NULL && is_beginning_locked(wholes, part)) {
         whole = add_locked(wholes, part->upload_id);
-    } else {
+    } else if (whole != NULL) {
         TAILQ_REMOVE(&wholes->locked.recent, whole, link);
         TAILQ_INSERT_HEAD(&wholes->locked.recent, whole, link);
     }

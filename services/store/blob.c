@@ -22,6 +22,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "services/store/blob_direct_priv.h"
 #include "services/store/blob_files_priv.h"
 
 enum {
@@ -33,9 +34,6 @@ enum {
     RESERVE_BYTES = 16 * 1024 * 1024,
     DIGEST_STEP_BYTES = 256 * 1024, // stays in the processor's cache from one digest to the other
     OBJECT_FOLDERS = 256,
-    // What passes by the system's cache has to lie at multiples of this, in memory and in the file.
-    DIRECT_ALIGNMENT_BYTES = 4096,
-    DIRECT_STEP_BYTES = 1024 * 1024,
 };
 
 struct blob_store {
@@ -64,36 +62,6 @@ struct piece {
     unsigned sync_failures; // of the file before the piece was written
 };
 
-// write_direct writes past the system's cache. False: it cannot be done for this piece, and nothing counts as written.
-static bool
-write_direct(struct blob_file *file, const struct blob_write *write, uint8_t *step, enum err *result_out)
-{
-    struct bytes_view left = write->data;
-    off_t offset = (off_t)write->offset;
-    int fd = -1;
-
-    if (!write->is_large || step == NULL || write->offset % DIRECT_ALIGNMENT_BYTES != 0 ||
-        left.size % DIRECT_ALIGNMENT_BYTES != 0 || !blob_file_open_direct(file, &fd)) {
-        return false;
-    }
-    while (left.size != 0) {
-        size_t size = left.size < DIRECT_STEP_BYTES ? left.size : DIRECT_STEP_BYTES;
-        memcpy(step, left.data, size);
-        enum err err = file_write_at(fd, bytes_view_of(step, size), offset);
-        if (err == ERR_INVALID) {
-            return false; // this file system wants it otherwise
-        }
-        if (err != ERR_OK) {
-            *result_out = err;
-            return true;
-        }
-        left = bytes_view_of(left.data + size, left.size - size);
-        offset += (off_t)size;
-    }
-    *result_out = ERR_OK;
-    return true;
-}
-
 static enum err
 write_piece(struct blob_store *store, struct piece *piece, uint8_t *step)
 {
@@ -106,7 +74,7 @@ write_piece(struct blob_store *store, struct piece *piece, uint8_t *step)
         return err;
     }
     piece->sync_failures = atomic_load(&piece->file->sync_failures);
-    if (write_direct(piece->file, write, step, &err)) {
+    if (blob_direct_write(piece->file, write, step, &err)) {
         return err;
     }
     return file_write_at(piece->file->fd, write->data, (off_t)write->offset);
@@ -198,7 +166,7 @@ run_writer(void *context)
     struct blob_store *store = context;
     thread_give_way();
     // Without it everything goes through the system's cache.
-    uint8_t *step = aligned_alloc(DIRECT_ALIGNMENT_BYTES, DIRECT_STEP_BYTES);
+    uint8_t *step = aligned_alloc(BLOB_ALIGNMENT_BYTES, BLOB_DIRECT_STEP_BYTES);
     pthread_mutex_lock(&store->mutex);
     for (;;) {
         if (store->locked.first != NULL) {
@@ -390,7 +358,9 @@ read_kind(struct blob_store *store, enum blob_kind kind, const uint8_t id[BLOB_I
     struct blob_file *file = NULL;
     enum err err = blob_files_take(&store->files, kind, id, &file);
     if (err == ERR_OK) {
-        err = file_read_at(file->fd, out, size, (off_t)offset);
+        if (!blob_direct_read(file, offset, out, size)) {
+            err = file_read_at(file->fd, out, size, (off_t)offset);
+        }
         blob_files_give_back(&store->files, file);
     }
     return err;

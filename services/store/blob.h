@@ -5,6 +5,7 @@
 #define STORE_BLOB_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -17,6 +18,7 @@ enum {
     // Uploads from this size on pass by the system's cache, where the file system can: they would drive everything else
     // out of it, and half of what writing costs is the copy.
     BLOB_LARGE_BYTES = 64 * 1024 * 1024,
+    BLOB_ALIGNMENT_BYTES = 4096, // enough for any file system to pass by its cache
 };
 
 struct blob_store;
@@ -58,9 +60,13 @@ enum err blob_upload_finish(struct blob_store *store, const uint8_t id[BLOB_ID_B
 enum err blob_upload_cancel(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES]) ERR_CHECKED;
 
 // blob_read reads exactly size bytes of an object. ERR_NOT_FOUND, ERR_OUT_OF_RANGE, ERR_IO. Any thread; blocks for the
-// disk.
+// disk. What is read of a large object passes by the system's cache, too, until that much was read that it is worth
+// keeping, when memory and place are multiples of BLOB_ALIGNMENT_BYTES.
 enum err blob_read(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,
     size_t size) ERR_CHECKED;
+
+// blob_memory is memory that a part of a large object may be read into past the cache, for the caller to free. NULL.
+uint8_t *blob_memory(size_t size);
 
 // blob_read_upload reads exactly size bytes of an upload, as far as they have been written.
 enum err blob_read_upload(struct blob_store *store, const uint8_t id[BLOB_ID_BYTES], uint64_t offset, void *out,

@@ -1,8 +1,8 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "services/store/blob_files_priv.h"
@@ -10,9 +10,6 @@
 enum {
     // Uploads and downloads that are under way at once keep their files open up to this many.
     OPEN_FILES_MAX = 64,
-    // Of direct_fd, beside a descriptor.
-    NOT_OPEN = -1,
-    CANNOT_BE_OPENED = -2,
 };
 
 void
@@ -93,16 +90,17 @@ open_locked(struct blob_files *files, enum blob_kind kind, const uint8_t id[BLOB
     }
     char name[BLOB_NAME_BYTES];
     blob_file_name(kind, id, name);
-    int access = kind == BLOB_UPLOAD ? O_RDWR : O_RDONLY;
-    file->fd = openat(files->folders[kind], name, access | O_CLOEXEC | O_NOFOLLOW);
+    struct stat status;
+    file->fd = openat(files->folders[kind], name, (kind == BLOB_UPLOAD ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
     if (file->fd < 0) {
         enum err err = err_from_errno(errno);
         free(file);
         return err;
     }
+    file->object_bytes = kind == BLOB_OBJECT && fstat(file->fd, &status) == 0 ? (uint64_t)status.st_size : 0;
     (void)pthread_mutex_init(&file->sync_mutex, NULL); // cannot fail with default attributes
     (void)pthread_mutex_init(&file->direct_mutex, NULL);
-    file->direct_fd = NOT_OPEN;
+    file->direct_fd = BLOB_DIRECT_NOT_OPEN;
     file->kind = kind;
     memcpy(file->id, id, BLOB_ID_BYTES);
     file->is_listed = true;
@@ -160,23 +158,6 @@ blob_files_give_back(struct blob_files *files, struct blob_file *file)
         close_file(file);
     }
     pthread_mutex_unlock(&files->mutex);
-}
-
-bool
-blob_file_open_direct(struct blob_file *file, int *fd_out)
-{
-    char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
-    pthread_mutex_lock(&file->direct_mutex);
-    if (file->direct_fd == NOT_OPEN) {
-        // Opened anew by its descriptor, so that it is the same file whatever has become of the name.
-        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
-        int fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
-        file->direct_fd = fd >= 0 ? fd : CANNOT_BE_OPENED;
-    }
-    int direct_fd = file->direct_fd;
-    pthread_mutex_unlock(&file->direct_mutex);
-    *fd_out = direct_fd;
-    return direct_fd >= 0;
 }
 
 void

@@ -18,6 +18,8 @@ enum blob_kind {
 };
 
 enum {
+    BLOB_DIRECT_NOT_OPEN = -1,
+    BLOB_DIRECT_CANNOT_BE_OPENED = -2,
     BLOB_NAME_BYTES = 2 + 1 + 2 * BLOB_ID_BYTES + 1, // "ab/", 32 digits and NUL
 };
 
@@ -27,8 +29,10 @@ struct blob_file {
     uint8_t id[BLOB_ID_BYTES];
     enum blob_kind kind;
     int fd;
+    uint64_t object_bytes;             // of an object, when it was opened
+    atomic_uint_fast64_t direct_reads; // bytes of an object that were read past the system's cache
     pthread_mutex_t direct_mutex;
-    int direct_fd; // guarded by direct_mutex; see blob_file_open_direct
+    int direct_fd; // guarded by direct_mutex; see blob_direct.c
     unsigned users;
     bool is_listed; // can be found; otherwise it is closed when the last user has given it back
     // The system reports lost data to one fdatasync only. A writer that finds sync_failures changed since before it
@@ -57,10 +61,6 @@ enum err blob_files_take(struct blob_files *files, enum blob_kind kind, const ui
     struct blob_file **out) ERR_CHECKED;
 
 void blob_files_give_back(struct blob_files *files, struct blob_file *file);
-
-// blob_file_open_direct gives a descriptor of an upload that passes by the system's cache; the file keeps it. False:
-// there is none.
-bool blob_file_open_direct(struct blob_file *file, int *fd_out);
 
 // blob_files_forget is for a name that has just been removed or given to something else.
 void blob_files_forget(struct blob_files *files, enum blob_kind kind, const uint8_t id[BLOB_ID_BYTES]);

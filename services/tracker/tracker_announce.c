@@ -72,6 +72,12 @@ tracker_announce_end_locked(struct announce *announce, enum err code, const char
     rpc_server_stream_fail(announce->stream, code, "%s", message);
 }
 
+bool
+tracker_announce_is_of(const struct announce *announce, const uint8_t session_id[16])
+{
+    return memcmp(identity(announce)->session_id, session_id, sizeof(identity(announce)->session_id)) == 0;
+}
+
 static void
 say_welcome(struct announce *announce)
 {

@@ -379,6 +379,7 @@ tracker_core_announce(struct tracker_core *core, const struct tracker_hello *hel
             return ERR_NO_MEMORY;
         }
     }
+    tracker_files_forget_source(core, source); // while it is what it was: mirrors' files are kept in another way
     if (source->is_listed_mirror && hello->kind != TRACKER_MIRROR) {
         source->state = TRACKER_DEAD; // it does not stay among the mirrors as something else
         list_mirror(core, source);
@@ -390,7 +391,6 @@ tracker_core_announce(struct tracker_core *core, const struct tracker_hello *hel
         }
         return err;
     }
-    tracker_files_forget_source(core, source);
     if (is_gone) {
         TAILQ_REMOVE(&core->gone, source, by_heard);
         core->gone_count--;
@@ -412,6 +412,7 @@ tracker_core_announce(struct tracker_core *core, const struct tracker_hello *hel
     list_heard(core, source);
     list_probe(core, source, now.ms, true);
     if (source->state == source->said) {
+        list_mirror(core, source); // which it may not have been before
         touch(core, source, true);
     } else {
         settle(core, source, now);

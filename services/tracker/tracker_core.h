@@ -287,7 +287,8 @@ void *tracker_watch_owner(const struct tracker_watch *watch);
 struct tracker_watch *tracker_core_take_due(struct tracker_core *core, uint64_t now_ms, uint64_t *wait_ms_out);
 
 // tracker_core_each_watch calls fn with every watch, which it does not free.
-void tracker_core_each_watch(struct tracker_core *core, void (*fn)(struct tracker_watch *watch));
+void tracker_core_each_watch(struct tracker_core *core, void (*fn)(struct tracker_watch *watch, const void *context),
+    const void *context);
 
 // tracker_watch_again has the watch come up again in tracker_core_take_due: it was not told everything.
 void tracker_watch_again(struct tracker_core *core, struct tracker_watch *watch);

@@ -472,6 +472,20 @@ tracker_service_start(struct tracker_service *tracker)
 }
 
 void
+tracker_service_end_session(struct tracker_service *tracker, const uint8_t session_id[16])
+{
+    pthread_mutex_lock(&tracker->mutex);
+    struct tracker_core *core = tracker->locked.core;
+    for (struct tracker_source *s = tracker_core_first(core); s != NULL; s = tracker_core_next(core, s)) {
+        if (s->owner != NULL && tracker_announce_is_of(s->owner, session_id)) {
+            tracker_announce_end_locked(s->owner, ERR_UNAUTHENTICATED, "the login has ended");
+        }
+    }
+    tracker_watching_end_session_locked(tracker, session_id);
+    pthread_mutex_unlock(&tracker->mutex);
+}
+
+void
 tracker_service_stop(struct tracker_service *tracker)
 {
     pthread_mutex_lock(&tracker->mutex);

@@ -50,6 +50,9 @@ enum err tracker_service_add_metrics(struct tracker_service *tracker) ERR_CHECKE
 // tracker_service_start begins to watch over sources. When all services are there and the server listens.
 enum err tracker_service_start(struct tracker_service *tracker) ERR_CHECKED;
 
+// tracker_service_end_session ends the streams of a session whose token has been revoked.
+void tracker_service_end_session(struct tracker_service *tracker, const uint8_t session_id[16]);
+
 // tracker_service_stop ends all streams, so that nobody has to wait for them, and refuses new ones. Blocks for attempts
 // to reach sources, some seconds at most. Twice is no error.
 void tracker_service_stop(struct tracker_service *tracker);

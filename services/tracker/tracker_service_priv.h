@@ -61,11 +61,13 @@ void tracker_announce_command_locked(struct announce *announce, enum tracker_sta
 void tracker_announce_suspect_locked(struct announce *announce, const uint8_t file_id[TRACKER_ID_BYTES],
     uint64_t segment);
 void tracker_announce_end_locked(struct announce *announce, enum err code, const char *message);
+bool tracker_announce_is_of(const struct announce *announce, const uint8_t session_id[16]);
 
 // In tracker_watching.c.
 extern const struct rpc_stream_handlers tracker_watching_handlers;
 enum err tracker_watching_start(struct tracker_service *tracker) ERR_CHECKED;
 void tracker_watching_stop(struct tracker_service *tracker);
+void tracker_watching_end_session_locked(struct tracker_service *tracker, const uint8_t session_id[16]);
 
 // In tracker_probe.c. tracker_probe_due_locked begins those that are due, and gives the time until the next one is.
 uint64_t tracker_probe_due_locked(struct tracker_service *tracker, uint64_t now_ms);

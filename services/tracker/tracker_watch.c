@@ -360,19 +360,20 @@ tracker_watch_free(struct tracker_core *core, struct tracker_watch **watch_ref)
 }
 
 void
-tracker_core_each_watch(struct tracker_core *core, void (*fn)(struct tracker_watch *watch))
+tracker_core_each_watch(struct tracker_core *core, void (*fn)(struct tracker_watch *watch, const void *context),
+    const void *context)
 {
     struct tracker_file *file;
     struct tracker_watch *watch;
     LIST_FOREACH(watch, &core->all.watches, in_topic)
     {
-        fn(watch);
+        fn(watch, context);
     }
     LIST_FOREACH(file, &core->watched, watched)
     {
         LIST_FOREACH(watch, &file->topic.watches, in_topic)
         {
-            fn(watch);
+            fn(watch, context);
         }
     }
 }

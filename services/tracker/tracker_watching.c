@@ -183,9 +183,10 @@ tracker_watching_start(struct tracker_service *tracker)
 }
 
 static void
-end_watch_locked(struct tracker_watch *watch)
+end_watch_locked(struct tracker_watch *watch, const void *context)
 {
     struct watching *watching = tracker_watch_owner(watch);
+    (void)context;
     rpc_server_stream_fail(watching->stream, ERR_UNAVAILABLE, "the tracker is shutting down");
 }
 
@@ -197,8 +198,24 @@ tracker_watching_stop(struct tracker_service *tracker)
         pthread_join(tracker->thread, NULL);
     }
     pthread_mutex_lock(&tracker->mutex);
-    tracker_core_each_watch(tracker->locked.core, end_watch_locked);
+    tracker_core_each_watch(tracker->locked.core, end_watch_locked, NULL);
     pthread_mutex_unlock(&tracker->mutex);
+}
+
+static void
+end_watch_of_session(struct tracker_watch *watch, const void *session_id)
+{
+    struct watching *watching = tracker_watch_owner(watch);
+    const struct rpc_identity *who = rpc_call_identity(rpc_server_stream_call(watching->stream));
+    if (memcmp(who->session_id, session_id, sizeof(who->session_id)) == 0) {
+        rpc_server_stream_fail(watching->stream, ERR_UNAUTHENTICATED, "the login has ended");
+    }
+}
+
+void
+tracker_watching_end_session_locked(struct tracker_service *tracker, const uint8_t session_id[16])
+{
+    tracker_core_each_watch(tracker->locked.core, end_watch_of_session, session_id);
 }
 
 // --- The stream -----------------------------------------------------------------------------------------------------

@@ -84,6 +84,30 @@ class Files(FcTestCase):
         self.alice.run("download", "-r", "large", "-o", "copy", seconds=120)
         self.assertEqual(tree_of(self.alice.path("copy")), tree)
 
+    def test_many_small_files_for_a_room_take_few_calls(self):
+        for kind in ((), ("--plain",)):
+            with self.subTest(kind=kind):
+                room = f"room{self.number}{len(kind)}"
+                self.alice.run("room", "create", room, *kind)
+                tree = self.make({f"{i:03}": b"%d of " % i + room.encode() for i in range(120)}, f"tree{len(kind)}")
+                tree |= self.make({"large": os.urandom(SMALL_MAX + 1)}, f"tree{len(kind)}")
+                before = {method: self.calls(method) for method in ("Put", "Save", "Upload", "Commit")}
+                sent = self.alice.run("upload", "-r", f"tree{len(kind)}", "--name", "tree", "--room", room, seconds=120).text
+                self.assertEqual(sorted(sent.splitlines()),
+                                 sorted(f"{md5(content)}  tree/{name}" for name, content in tree.items()))
+                after = {method: self.calls(method) - count for method, count in before.items()}
+                self.assertEqual({**after, "Put": None}, {"Put": None, "Save": 1, "Upload": 1, "Commit": 1})
+                self.assertLessEqual(after["Put"], 2)
+                announced = self.alice.run("history", room, "--since", "0", "--limit", "1000", "--json").objects
+                self.assertEqual(sorted(message["file"]["name"] for message in announced), sorted(f"tree/{name}" for name in tree))
+                for name in ("007", "119", "large"):
+                    self.assertEqual(self.alice.run("cat", f"{room}/tree/{name}").stdout, tree[name])
+                self.assertEqual([name for name in os.listdir(self.alice.data) if name.startswith("sealed-")], [])
+        # What a plain room has is not sent again.
+        self.make({"007": b"changed"}, "tree1")
+        self.assertEqual(self.alice.run("upload", "-r", "tree1", "--name", "tree", "--room", room).text,
+                         f"{md5(b'changed')}  tree/007\n")
+
     def test_dry_runs_change_nothing(self):
         self.make({"a": b"1", "b/c": b"22"})
         self.assertEqual(self.alice.run("upload", "-r", "tree", "--dry-run").text,
@@ -201,6 +225,13 @@ class Files(FcTestCase):
         self.assert_fails(bob.try_run("cat", file_id), NOT_FOUND)
         self.alice.run("share", "f", f"@bob{self.number}", room)
         self.assertEqual(bob.run("cat", file_id).stdout, b"shared")
+        self.assertRegex(bob.run("ls").text, rf"(?m)^ *6  \S+ \S+  {self.name}  @{self.name}/f$")
+        bob.run("download", f"@{self.name}/f")
+        self.assertEqual(bob.read("f"), b"shared")
+        self.assert_fails(carol.try_run("cat", f"@{self.name}/f"), NOT_FOUND)
+        self.assert_fails(bob.try_run("cat", f"@carol{self.number}/f"), NOT_FOUND)
+        self.assert_fails(bob.try_run("cat", f"@{self.name}/g"), NOT_FOUND)
+        self.assertEqual(bob.run("stat", f"@{self.name}/f", "--json").object["id"], file_id)
         self.assertEqual(carol.run("cat", file_id).stdout, b"shared")
         self.assertNotEqual(bob.try_run("rm", file_id).code, DONE)
         self.alice.run("share", "f", f"@bob{self.number}", "--undo")

@@ -12,6 +12,7 @@ CHUNK = 256 << 10
 SAVE = "fc.filestore.v1.FileStore/Save"
 UPLOAD = "fc.filestore.v1.FileStore/Upload"
 DOWNLOAD = "fc.filestore.v1.FileStore/Download"
+SEND = "fc.chat.v1.Chat/Send"
 PUT = "fc.filestore.v1.FileStore/Put"
 
 
@@ -96,11 +97,20 @@ class Transfers(FcTestCase):
         upload_id = self.alice.run(*self.through("upload", "--resume", "--dry-run")).text.split()[0]
         laptop = self.person()
         self.login_through_proxy(laptop)
-        laptop.write("file", content)
+        laptop.write("copy", content)
         result = laptop.try_run(*self.through("upload", "--resume", upload_id))
         self.assert_fails(result, NOT_FOUND, upload_id)
+        self.assertEqual(laptop.run(*self.through("upload", "--resume", "--dry-run")).text,
+                         f"{upload_id}  {len(content):14}  file  -\n")
+        listed = laptop.run(*self.through("upload", "--resume", "--dry-run", "--json")).object
+        self.assertEqual(listed, {"id": upload_id, "name": "file", "size": len(content), "arrived": listed["arrived"]})
+        self.assertGreater(listed["arrived"], 0)
+        self.assertLess(listed["arrived"], len(content))
+        self.assertEqual(self.person(self.name + "x").run("upload", "--resume", "--dry-run").text, "")
         before = self.count(UPLOAD)
-        self.assertEqual(laptop.run(*self.through("upload", "--resume", upload_id, "file")).text, f"{md5(content)}  file\n")
+        self.assertEqual(laptop.run(*self.through("upload", "--resume", upload_id, "copy")).text, f"{md5(content)}  file\n")
+        self.assertEqual(laptop.run(*self.through("upload", "--resume", "--dry-run")).text, "")
+        self.assert_fails(laptop.try_run(*self.through("upload", "--resume", upload_id, "copy")), NOT_FOUND, "ended")
         self.assertLess(self.count(UPLOAD) - before, 40)
         self.assertEqual(self.alice.run("cat", "file").stdout, content)
 
@@ -235,6 +245,23 @@ class Transfers(FcTestCase):
         self.assertEqual(self.alice.read("copy"), content)
         self.assertEqual(sorted(os.listdir(self.alice.cwd)), ["copy", "file"])
         self.assertEqual([name for name in os.listdir(self.alice.data) if name.startswith(("sealed-", "fetched-"))], [])
+
+    def test_a_file_is_announced_once_although_its_sender_dies_right_after(self):
+        self.login_through_proxy()
+        room = f"room{self.number}"
+        self.alice.run("room", "create", room, "--server", self.proxy.url)
+        self.alice.write("file", b"announced")
+        self.proxy.lose_replies(SEND, 1000)
+        with running(self.alice.start(*self.through("upload", "file", "--room", room))) as process:
+            wait_until(lambda: self.proxy.lost > 0, "an announcement", 60)
+            process.kill()
+            process.wait()
+        self.proxy.lose_replies(SEND, 0)
+        self.alice.run(*self.through("upload", "file", "--room", room))
+        history = self.alice.run(*self.through("history", room, "--since", "0", "--json")).objects
+        self.assertEqual([message["file"]["name"] for message in history], ["file"])
+        self.assertEqual(os.listdir(os.path.join(self.alice.data, "sealing")), [])
+        self.assertEqual(self.alice.run(*self.through("outbox")).text, "")
 
     def test_a_sealed_file_that_changed_is_sealed_anew(self):
         self.login_through_proxy()

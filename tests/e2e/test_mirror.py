@@ -1,9 +1,12 @@
 """Mirrors: what they have not got comes from the origin once, what they have they serve without it."""
+import base64
+import contextlib
+import json
 import os
 import signal
 import unittest
 
-from fcd_process import FAILED, Fcd, Fc, FcTestCase, NOT_FOUND, UNREACHABLE, wait_until
+from fcd_process import FAILED, Fcd, Fc, FcTestCase, NOT_FOUND, UNREACHABLE, running, wait_until
 from swarm_processes import Mirror, Reader, figure, segments_sent, sources, wait_for_state, write_token
 
 MIB = 1024 * 1024
@@ -104,6 +107,39 @@ class Mirrors(FcTestCase):
         wait_until(lambda: len(reader.holding(mirror.url)) == reader.count, "the file to be fetched")
         self.assertEqual(segments_sent(mirror), 0)
 
+    def test_what_is_fetched_ahead_pushes_nothing_out(self):
+        with Fcd() as origin:
+            admin = Fc(origin.url)
+            self.addCleanup(admin.close)
+            admin.sign_up("operator")
+            readers = [Reader(admin, self.upload(f"ahead-{number}", MIB // 2, admin)[1]) for number in range(3)]
+            with Mirror(origin, admin, "ahead", "--budget", "1M", "--prefetch", "all") as mirror:
+                wait_until(lambda: segments_sent(origin) == 4, "two files to be fetched")
+                # One more look would fetch the third in the place of another.
+                origin_looks = figure(origin.http_url, "fc_rpc_calls_total", method="fc.filestore.v1.FileStore/List")
+                wait_until(lambda: figure(origin.http_url, "fc_rpc_calls_total",
+                                          method="fc.filestore.v1.FileStore/List") > origin_looks, "another look", 20)
+                self.assertEqual(segments_sent(origin), 4)
+                self.assertEqual(sorted(len(reader.holding(mirror.url)) for reader in readers), [0, 2, 2])
+
+    def test_readers_who_wait_for_the_same_segment_share_one_fetch(self):
+        with Fcd("--limit-rate", "256K") as origin:  # a segment a second
+            admin = Fc(origin.url)
+            self.addCleanup(admin.close)
+            admin.sign_up("operator")
+            content, file = self.upload("shared", 3 * MIB // 2, admin)
+            with Mirror(origin, admin, "shared") as mirror:
+                reader = Reader(admin, file)
+                last = reader.count - 1
+                reader.segment(mirror.url, 0)  # those between are fetched in the background, and come first
+                with contextlib.ExitStack() as stack:
+                    calls = [stack.enter_context(running(reader.start(mirror.url, last))) for _ in range(4)]
+                    for call in calls:
+                        answer = json.loads(call.communicate()[0])
+                        self.assertEqual(base64.b64decode(answer["data"]), reader.expected(content, last))
+                wait_until(lambda: len(reader.holding(mirror.url)) == reader.count, "the rest")
+                self.assertEqual(segments_sent(origin), reader.count)
+
     def test_one_file_is_fetched_before_it_is_asked_for(self):
         _, one = self.upload("chosen", MIB // 2, self.admin)
         _, other = self.upload("not-chosen", MIB // 2, self.admin)
@@ -123,14 +159,19 @@ class Mirrors(FcTestCase):
         self.assertEqual(figure(mirror.http_url, "fc_segment_grants_refused_total"), 1)
 
     def test_an_end_is_told_and_a_death_is_noticed(self):
+        def deaths():
+            return figure(self.fcd.http_url, "fc_tracker_deaths_total")
         mirror = self.mirror("mortal")
         wait_for_state(self.admin, "mortal", "up")
+        before = deaths()
         mirror.kill()
         wait_for_state(self.admin, "mortal", "dead")
+        self.assertEqual(deaths(), before + 1)
         mirror.start()
         wait_for_state(self.admin, "mortal", "up")
         mirror.stop()
-        self.assertNotEqual(sources(self.admin).get("mortal", {"state": "gone"})["state"], "up")
+        self.assertEqual(sources(self.admin)["mortal"]["state"], "dead")
+        self.assertEqual(deaths(), before + 1)  # it has said goodbye
 
     def test_a_mirror_that_hangs_is_dead_until_it_wakes(self):
         mirror = self.mirror("hanging")
@@ -154,6 +195,23 @@ class Mirrors(FcTestCase):
                 self.assertEqual(reader.segment(mirror.url, 0), reader.expected(content, 0))
             else:
                 wait_until(lambda: reader.ask(mirror.url, 0).code == UNREACHABLE, f"the mirror to be {state}")
+
+    def test_a_segment_that_a_reader_complains_about_is_checked_and_fetched_anew(self):
+        content, file = self.upload("rotten", MIB // 2)
+        mirror = self.mirror("rotten")
+        reader = Reader(self.reader, file)
+        reader.segment(mirror.url, 0)
+        wait_until(lambda: len(reader.holding(mirror.url)) == reader.count, "all of it to be there")
+        with open(os.path.join(mirror.data, "segments", file["id"] + ".data"), "r+b") as data:
+            data.seek(reader.chunk + 100)
+            data.write(b"rot")
+        self.assertNotEqual(reader.segment(mirror.url, 1), reader.expected(content, 1))
+        source = sources(self.admin)["rotten"]
+        source_id = base64.b64encode(bytes.fromhex(source["id"])).decode()
+        self.reader.run("call", "fc.tracker.v1.Tracker/Report",
+                        f'{{"sourceId":"{source_id}","incarnation":"{source["incarnation"]}","failure":"CORRUPT",'
+                        f'"fileId":"{reader.id}","segment":"1"}}')
+        wait_until(lambda: reader.segment(mirror.url, 1) == reader.expected(content, 1), "the segment to be right")
 
     def refused(self, fc, pattern, mode=0o600):
         with self.assertRaisesRegex(AssertionError, pattern):

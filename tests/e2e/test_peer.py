@@ -4,13 +4,13 @@ import re
 import shutil
 import unittest
 
-from fcd_process import CONFLICT, Fc, FcTestCase, NOT_FOUND, UNREACHABLE, wait_until
+from fcd_process import CONFLICT, Fc, FcTestCase, NOT_FOUND, UNREACHABLE, running, wait_until
 from swarm_processes import Reader, sources, wait_for_state
 
 MIB = 1024 * 1024
 
 
-class Peers(FcTestCase):
+class PeerTestCase(FcTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -57,6 +57,8 @@ class Peers(FcTestCase):
         wait_until(lambda: self.shared(fc), "the folder to be looked through")
         return fc, content, Reader(fc, fc.run("stat", "film", "--json").object)
 
+
+class Peers(PeerTestCase):
     def test_a_folder_is_shared(self):
         fc, content, reader = self.share_folder("anna")
         for index in range(reader.count):
@@ -129,6 +131,15 @@ class Peers(FcTestCase):
         self.start(fc)
         fc.run("peer", "end")
 
+    def test_it_starts_again_after_an_end_without_warning(self):
+        fc = self.person("gerd")
+        with running(fc.start("peer", "start", "--foreground")) as process:
+            self.assertIn(b"shares files", process.stdout.readline())
+            process.kill()
+        self.assert_fails(fc.try_run("peer", "status"), NOT_FOUND, "no peer of this account runs")
+        self.start(fc)
+        self.status(fc)
+
     def test_what_was_shared_is_shared_after_a_restart(self):
         fc, content, reader = self.share_folder("greta")
         fc.run("peer", "stop")
@@ -168,6 +179,29 @@ class Peers(FcTestCase):
         finally:
             process.kill()
             process.communicate()
+
+
+class Downloads(PeerTestCase):
+    fcd_options = "--limit-rate", "1M"  # so that a download takes its time
+
+    def test_a_download_is_shared_while_it_arrives_and_afterwards(self):
+        uploader = self.person("karl")
+        content, file = self.upload(uploader, "series", 4 * MIB)
+        fc = self.peer("lena")
+        uploader.run("share", "series", "@lena")
+        reader = Reader(fc, file)
+        with running(fc.start("download", file["id"], "-o", "series")) as download:
+            wait_until(lambda: self.status(fc)["shared"], "the peer to hear of the download")
+            held = wait_until(lambda: reader.holding(fc.peer_url), "the peer to have something")
+            self.assertIsNone(download.poll(), "the download is still under way")
+            index = min(held)
+            self.assertEqual(reader.segment(fc.peer_url, index), reader.expected(content, index))
+            self.assertEqual(download.wait(120), 0)
+        wait_until(lambda: os.path.realpath(fc.path("series")) in self.shared(fc), "the whole file to be shared")
+        self.assertEqual(reader.segment(fc.peer_url, reader.count - 1), reader.expected(content, reader.count - 1))
+        fc.run("peer", "stop")
+        self.start(fc)
+        self.assertEqual(reader.segment(fc.peer_url, 0), reader.expected(content, 0))
 
 
 if __name__ == "__main__":

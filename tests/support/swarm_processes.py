@@ -55,13 +55,17 @@ class Reader:
         answer = fc.run("call", "fc.filestore.v1.FileStore/GetGrant", f'{{"fileId":"{self.id}"}}').object
         self.grant = f'{{"grant":"{answer["grant"]}","signature":"{answer["signature"]}"}}'
 
-    def _call(self, url, method, fields=""):
-        return self.fc.try_run("call", "--server", url, f"fc.segment.v1.SegmentServer/{method}",
-                               f'{{"fileId":"{self.id}","grant":{self.grant}{fields}}}')
+    def _arguments(self, url, method, fields=""):
+        return ("call", "--server", url, f"fc.segment.v1.SegmentServer/{method}",
+                f'{{"fileId":"{self.id}","grant":{self.grant}{fields}}}')
 
     def ask(self, url, index):
         """The result of fc call, whatever it is."""
-        return self._call(url, "GetSegment", f',"index":"{index}"')
+        return self.fc.try_run(*self._arguments(url, "GetSegment", f',"index":"{index}"'))
+
+    def start(self, url, index):
+        """A Popen of the same."""
+        return self.fc.start(*self._arguments(url, "GetSegment", f',"index":"{index}"'))
 
     def segment(self, url, index):
         result = self.ask(url, index)
@@ -71,7 +75,7 @@ class Reader:
 
     def holding(self, url):
         """Which segments are there."""
-        result = self._call(url, "GetHoldings")
+        result = self.fc.try_run(*self._arguments(url, "GetHoldings"))
         if result.code != 0:
             return set()
         holding = result.object["holding"]

@@ -597,11 +597,22 @@ test_quotas_bound_what_users_and_rooms_store(void **state)
     assert_int_equal(cancel(f), ERR_OK); // b's
     assert_int_equal(save(f, "c", "", 11), ERR_OK);
     assert_int_equal(cancel(f), ERR_OK);
-    // What is deleted does not, until it is restored.
+    // What is deleted does not, and goes early when its room is needed.
     assert_int_equal(delete_file(f, "a", 0), ERR_OK);
-    store_bytes(f, "d", "den", content, 60);
-    assert_int_equal(restore_file(f, "a"), ERR_LIMIT);
+    store_bytes(f, "d", "den", content, 50);
+    assert_int_equal(restore_file(f, "a"), ERR_OK);
+    assert_int_equal(delete_file(f, "a", 0), ERR_OK);
+    store_bytes(f, "d2", "den", content, 10);
+    assert_int_equal(restore_file(f, "a"), ERR_NOT_FOUND);
+    assert_int_equal(delete_file(f, "d2", 0), ERR_OK);
+    f->options.user_quota_bytes = 59;
+    restart(f);
+    assert_int_equal(restore_file(f, "d2"), ERR_LIMIT);
     assert_string_equal(f->call.reason, "QUOTA");
+    f->options.user_quota_bytes = 100;
+    restart(f);
+    assert_int_equal(restore_file(f, "d2"), ERR_OK);
+    assert_int_equal(share(f, "d2", "den", "", false), ERR_OK);
     assert_int_equal(usage(f, "den")->used_bytes, 60);
     assert_int_equal(usage(f, "den")->quota_bytes, 60);
     f->user_id = bob;

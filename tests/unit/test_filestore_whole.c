@@ -200,6 +200,19 @@ test_who_waits_for_nothing_goes_on(void **state)
 }
 
 static void
+test_an_upload_begun_long_ago_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct chunk chunk = chunk_of(1);
+    chunk.part.index = 1000;
+    filestore_wholes_hash(&wholes, &chunk.part);
+    assert_null(chunk.part.whole);
+    assert_right(&chunk);
+    filestore_wholes_leave(&chunk.part, true);
+    assert_whole(0);
+}
+
+static void
 test_a_gap_leaves_the_rest_to_commit(void **state)
 {
     (void)state;
@@ -322,6 +335,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         WITH_POOL(test_chunks_in_any_order_wait_for_each_other),
         WITH_POOL(test_who_waits_for_nothing_goes_on),
+        WITH_POOL(test_an_upload_begun_long_ago_is_not_waited_for),
         WITH_POOL(test_a_gap_leaves_the_rest_to_commit),
         WITH_POOL(test_a_damaged_chunk_is_refused_and_may_come_again),
         WITH_POOL(test_what_was_not_stored_does_not_count),

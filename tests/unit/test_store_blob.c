@@ -93,6 +93,17 @@ static struct {
     atomic_bool refuses_direct;
 } system_writes;
 
+static atomic_uint direct_reads;
+
+ssize_t
+pread(int fd, void *data, size_t size, off_t offset)
+{
+    if ((fcntl(fd, F_GETFL) & O_DIRECT) != 0) {
+        atomic_fetch_add(&direct_reads, 1);
+    }
+    return syscall(SYS_pread64, fd, data, size, offset);
+}
+
 ssize_t
 pwrite(int fd, const void *data, size_t size, off_t offset)
 {
@@ -342,6 +353,43 @@ test_large_uploads_pass_by_the_cache_where_that_goes(void **state)
         (void)unlink(path);
     }
     free(data);
+    blob_store_close(&store);
+}
+
+static void
+test_a_large_object_is_kept_in_the_cache_when_it_is_read_again(void **state)
+{
+    (void)state;
+    enum {
+        STEP_BYTES = 4 * 1024 * 1024,
+        END_BYTES = 5,
+    };
+    struct blob_store *store = open_blobs();
+    uint8_t *out = aligned_alloc(BLOB_ALIGNMENT_BYTES, STEP_BYTES);
+    char path[512];
+    assert_non_null(out);
+    assert_int_equal(blob_upload_create(store, id, BLOB_LARGE_BYTES), ERR_OK);
+    assert_int_equal(write_at(store, 3 * STEP_BYTES, bytes_view_of_text("here")), ERR_OK);
+    assert_int_equal(write_at(store, BLOB_LARGE_BYTES, bytes_view_of_text("ended")), ERR_OK); // the rest is a hole
+    assert_int_equal(blob_upload_finish(store, id), ERR_OK);
+    int fd = open(path_of(object_name, path), O_RDONLY | O_DIRECT);
+    unsigned expected = fd < 0 ? 0 : BLOB_LARGE_BYTES / STEP_BYTES;
+    atomic_store(&direct_reads, 0);
+    for (uint64_t round = 0; round < 2; round++) {
+        for (uint64_t at = 0; at < BLOB_LARGE_BYTES; at += STEP_BYTES) {
+            assert_int_equal(blob_read(store, id, at, out, STEP_BYTES), ERR_OK);
+            assert_memory_equal(out, at == 3 * STEP_BYTES ? "here" : "\0\0\0\0", 4);
+        }
+        assert_int_equal(blob_read(store, id, BLOB_LARGE_BYTES, out, END_BYTES), ERR_OK);
+        assert_memory_equal(out, "ended", END_BYTES);
+    }
+    // The end was not read so, and the first step of the second round makes up for it.
+    assert_int_equal(atomic_load(&direct_reads), fd < 0 ? 0 : expected + 1);
+    assert_int_equal(blob_read(store, id, BLOB_LARGE_BYTES, out, STEP_BYTES), ERR_OUT_OF_RANGE);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    free(out);
     blob_store_close(&store);
 }
 
@@ -732,6 +780,7 @@ main(void)
         IN_FOLDER(test_upload_becomes_an_object),
         IN_FOLDER(test_digest_of_many_steps_and_of_nothing),
         IN_FOLDER(test_large_uploads_pass_by_the_cache_where_that_goes),
+        IN_FOLDER(test_a_large_object_is_kept_in_the_cache_when_it_is_read_again),
         IN_FOLDER(test_what_is_not_there),
         IN_FOLDER(test_offsets_that_no_file_has),
         IN_FOLDER(test_upload_goes_on_after_opening_again),

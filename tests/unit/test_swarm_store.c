@@ -331,6 +331,10 @@ test_what_was_marked_is_there_after_a_kill(void **state)
     put(store, &sample, 3);
     assert_int_equal(stored_bytes(store), 3 * SEGMENT_BYTES);
     swarm_store_close(&store);
+    // So does a smaller one.
+    store = open_store(2 * SEGMENT_BYTES);
+    assert_int_equal(stored_bytes(store), 2 * SEGMENT_BYTES);
+    swarm_store_close(&store);
 }
 
 static void

@@ -376,6 +376,23 @@ test_holdings_that_are_none_are_refused(void **state)
 }
 
 static void
+test_a_peer_that_comes_back_as_a_mirror_is_one(void **state)
+{
+    struct fixture *f = *state;
+    struct tracker_found found[TRACKER_SAMPLE_MAX];
+    uint64_t live = 0;
+    has_all(f, announce(f, 1, TRACKER_PEER));
+    has_all(f, announce(f, 1, TRACKER_MIRROR));
+    assert_int_equal(find(f, 64, found, &live), 2);
+    assert_true(found[1].holding.is_pull_through);
+    assert_int_equal(live, 2);
+    has_all(f, announce(f, 1, TRACKER_PEER));
+    assert_int_equal(find(f, 64, found, &live), 2);
+    assert_false(found[1].holding.is_pull_through);
+    assert_int_equal(live, 2);
+}
+
+static void
 test_a_sample_of_many_has_all_kinds(void **state)
 {
     struct fixture *f = *state;
@@ -810,6 +827,7 @@ main(void)
         TEST(one_user_cannot_fill_the_tracker),
         TEST(bits_come_and_go),
         TEST(holdings_that_are_none_are_refused),
+        TEST(a_peer_that_comes_back_as_a_mirror_is_one),
         TEST(a_sample_of_many_has_all_kinds),
         TEST(the_busy_are_rather_left_out),
         TEST(only_who_has_the_segment_is_picked),

@@ -5,10 +5,11 @@ import tempfile
 import unittest
 import urllib.request
 
+from fc.auth.v1 import auth_pb2
 from fc.segment.v1 import segment_pb2
 from fc.tracker.v1 import tracker_pb2
 from fc_client import RpcError
-from fcd_process import Fcd, wait_until
+from fcd_process import Fcd, limit, wait_until
 from prometheus_text import parse
 from swarm_sources import STREAM_S, Events, Person, Relay, Source, store
 
@@ -204,6 +205,28 @@ class Watching(TrackerTestCase):
         relay.close()
         report()
         self.state(events, peer, T.DEAD)
+
+    def test_a_slow_watcher_misses_what_was_overtaken(self):
+        mirror = self.source(self.admin, "flapping", kind=T.MIRROR)
+        mirror.is_silent = False
+        slow = self.admin.tracker.Watch(T.WatchRequest(file_id=b""), timeout=STREAM_S)  # nobody takes anything out
+        flips = 3000  # each costs more than a hundredth of a percent of what the server may send ahead
+        control = self.admin.tracker.ControlSource
+        calls = [control.start(source="flapping", command=T.WAKE if flip % 2 else T.STOP) for flip in range(flips)]
+        for call in calls:
+            call.result(limit(60))
+        events = Events(slow)
+        self.addCleanup(events.close)
+        control(source="flapping", command=T.DRAIN)
+        _, before = events.until(lambda e: e.source.id == mirror.id and e.source.state == T.DRAINING, "the last state")
+        self.assertLess(sum(event.source.id == mirror.id for event in before), flips)
+
+    def test_streams_end_with_the_login(self):
+        carl = self.new_person("logger")
+        peer, events = self.source(carl), self.watch(carl, store(carl, b"mine", folder=self.folder).id)
+        self.caught_up(events)
+        carl.channel.call("fc.auth.v1.Auth/Logout", auth_pb2.LogoutRequest(), auth_pb2.LogoutResponse)
+        self.assertEqual((events.end(), peer.responses.end()), ("UNAUTHENTICATED", "UNAUTHENTICATED"))
 
     def test_only_administrators_watch_everything(self):
         self.assertEqual(self.watch(self.ann, b"").end(), "PERMISSION_DENIED")

@@ -289,13 +289,13 @@ class Channel:
         reason = "the client failed"  # and nobody waits for ever
         try:
             while True:
-                self._take(self._socket.receive())
+                self._take(memoryview(self._socket.receive()))
         except (OSError, websocket.WebSocketException, frame.FrameError) as error:
             reason = f"the connection was lost: {error}"
         finally:
             self._lose(reason)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: memoryview) -> None:
         if len(data) < _REQUEST_ID.size:
             raise frame.FrameError("a message without a request id")
         (number,) = _REQUEST_ID.unpack_from(data)
@@ -311,7 +311,7 @@ class Channel:
         except (frame.FrameError, DecodeError) as error:
             self._give_up(pending, RpcError(rpc_pb2.INTERNAL, f"the answer cannot be read: {error}"))
 
-    def _take_control(self, data: bytes) -> None:
+    def _take_control(self, data: memoryview) -> None:
         try:
             flags, control, _ = frame.decode_from_server(data)
         except frame.FrameError:

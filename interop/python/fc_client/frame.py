@@ -1,7 +1,7 @@
 """The frame of a call: version, flags, header length, header, message (docs/protocol.md)."""
 import enum
 import struct
-from typing import Dict, NamedTuple, Optional, Tuple, Type
+from typing import Dict, NamedTuple, Optional, Tuple, Type, Union
 
 from google.protobuf.message import DecodeError, Message
 
@@ -67,7 +67,7 @@ def encode(header: Optional[Message], message: bytes = b"", flags: int = 0) -> b
     return _PREFIX.pack(VERSION, flags, len(encoded)) + encoded + message
 
 
-def _decode(data: bytes, kinds: _Kinds) -> Frame:
+def _decode(data: Union[bytes, memoryview], kinds: _Kinds) -> Frame:
     if len(data) < _PREFIX.size:
         raise FrameError(f"a frame of {len(data)} bytes")
     version, flags, header_size = _PREFIX.unpack_from(data)
@@ -84,9 +84,9 @@ def _decode(data: bytes, kinds: _Kinds) -> Frame:
     if header_type is None:
         if header_size != 0:
             raise FrameError(f"a header in a frame with flags {flags:#04x}")
-        return Frame(flags, None, data[end:])
+        return Frame(flags, None, bytes(data[end:]))
     try:
-        return Frame(flags, header_type.FromString(data[_PREFIX.size:end]), data[end:])
+        return Frame(flags, header_type.FromString(bytes(data[_PREFIX.size:end])), bytes(data[end:]))
     except DecodeError as error:
         raise FrameError(f"a header that does not decode: {error}") from error
 
@@ -96,7 +96,7 @@ def decode_from_client(data: bytes) -> Frame:
     return _decode(data, _CLIENT_KINDS)
 
 
-def decode_from_server(data: bytes) -> Frame:
+def decode_from_server(data: Union[bytes, memoryview]) -> Frame:
     """Splits a frame that a server sent, of any kind."""
     return _decode(data, _SERVER_KINDS)
 

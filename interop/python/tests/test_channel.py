@@ -416,6 +416,19 @@ class Futures(ChannelTestCase):
             self.start(channel).result(0.01)
 
 
+class Sizes(ChannelTestCase):
+    def test_messages_of_every_length_come_whole(self):
+        channel, peer = self.connect()
+        for size in [*range(8), *range(60, 130), 16383, 16384, 16385, 65400, 65535, 65536, 300_001, 4_000_000]:
+            with self.subTest(size=size):
+                text = ("0123456789abcdefghijklmnopqrstu" * (size // 31 + 1))[:size]
+                call = channel.start(METHOD, chat_pb2.SendRequest(text=text), chat_pb2.SendRequest, timeout=LONG_S)
+                number, received = peer.receive()
+                self.assertEqual(chat_pb2.SendRequest.FromString(received.message).text, text)
+                peer.reply(number, chat_pb2.SendRequest(room=text))
+                self.assertEqual(call.result(limit(20)).room, text)
+
+
 class Loss(ChannelTestCase):
     def test_a_closed_connection_fails_the_calls_in_flight_and_later_ones(self):
         channel, peer = self.connect()
@@ -436,8 +449,11 @@ class Loss(ChannelTestCase):
                 "empty": lambda peer: peer.send_websocket(b""),
                 "reserved bits": lambda peer: peer.send_websocket(b"", 0x42),
                 "half a frame": lambda peer: (peer.send_websocket(b"half", announced=8), peer.close()),
-                "one byte too large": lambda peer: peer.send_websocket(b"\xff" * (frame.MESSAGE_MAX_BYTES + 1)),
-                "much too large": self.send_too_much}.items():
+                "masked": lambda peer: peer._socket.sendall(b"\x82\x81\0\0\0\0h"),
+                # Refused before any of it has come.
+                "one byte too large": lambda peer: peer.send_websocket(b"", announced=frame.MESSAGE_MAX_BYTES + 1),
+                "one byte too large in two frames": self.send_too_much_in_two,
+                "much too large": lambda peer: peer.send_websocket(b"", announced=1 << 40)}.items():
             with self.subTest(what):
                 channel, peer = self.connect()
                 call = self.start(channel)
@@ -445,11 +461,9 @@ class Loss(ChannelTestCase):
                 send(peer)
                 self.assert_fails(call, "UNAVAILABLE", "lost")
 
-    def send_too_much(self, peer):
-        try:
-            peer.send_websocket(bytes(frame.MESSAGE_MAX_BYTES + 100), announced=1 << 40)
-        except ConnectionError:
-            pass  # it has heard enough
+    def send_too_much_in_two(self, peer):
+        peer.send_websocket(bytes(10), is_last=False)
+        peer.send_websocket(b"", 0, announced=frame.MESSAGE_MAX_BYTES - 9)
 
     def test_close_fails_the_calls_in_flight(self):
         channel, _ = self.connect()

@@ -280,7 +280,8 @@ look_for_anybody(struct fc_swarm *swarm)
     uint64_t missing = swarm->segment_count - totals.segments_there;
     if (totals.is_nobody_left && totals.segments_in_flight == 0 && missing != 0) {
         fc_swarm_fail(swarm, ERR_CORRUPT,
-            swarm->message.message[0] != '\0' ? swarm->message.message : "every server has sent bad segments");
+            swarm->last_failure.message[0] != '\0' ? swarm->last_failure.message
+                                                   : "none of the servers can be believed: see above");
         return;
     }
     if (!totals.is_nobody_up || totals.segments_in_flight != 0 || missing == 0) {

@@ -196,6 +196,24 @@ look_at_good(struct fc_swarm *swarm, struct fc_swarm_call *call)
 }
 
 static void
+look_at_bad(struct fc_swarm *swarm, const struct fc_swarm_call *call)
+{
+    struct err_detail what = {0};
+
+    swarm->resent++;
+    (void)err_fail(&what, ERR_CORRUPT, "segment %llu of \"%s\" arrived damaged from %s",
+        (unsigned long long)call->segment, swarm->job->file->name, swarm->peers[call->source].name);
+    fc_swarm_report(swarm, call->source, true, call->segment);
+    if (!fc_swarm_plan_checked(swarm->plan, call->request, false, fc_swarm_now_us())) {
+        fc_swarm_fail(swarm, ERR_CORRUPT, what.message);
+    } else if (swarm->peer_count > 1) {
+        fc_swarm_say(swarm, "%s", what.message); // of one alone it is said if nothing else helps
+    } else {
+        swarm->last_failure = what;
+    }
+}
+
+static void
 look_at_checked(struct fc_swarm *swarm, struct fc_swarm_call *call)
 {
     if (call->result == ERR_OK) {
@@ -205,13 +223,7 @@ look_at_checked(struct fc_swarm *swarm, struct fc_swarm_call *call)
     if (call->result != ERR_CORRUPT) {
         fc_swarm_fail(swarm, call->result, err_message(&call->why, call->result));
     } else {
-        swarm->resent++;
-        fc_swarm_say(swarm, "segment %llu of \"%s\" arrived damaged from %s", (unsigned long long)call->segment,
-            swarm->job->file->name, swarm->peers[call->source].name);
-        fc_swarm_report(swarm, call->source, true, call->segment);
-        if (!fc_swarm_plan_checked(swarm->plan, call->request, false, fc_swarm_now_us())) {
-            fc_swarm_fail(swarm, ERR_CORRUPT, swarm->message.message);
-        }
+        look_at_bad(swarm, call);
     }
     fc_swarm_call_free(call);
 }

@@ -138,9 +138,6 @@ fc_transfer_deinit(struct fc_transfer *transfer)
         rpc_channel_free(&transfer->channels[i]);
     }
     for (unsigned i = 0; i < transfer->slot_count; i++) {
-        if (transfer->slots[i].has_response) {
-            rpc_unary_deinit(&transfer->slots[i].call);
-        }
         free(transfer->slots[i].data);
     }
     free(transfer->slots);
@@ -196,21 +193,9 @@ fc_slot_release(struct fc_slot *slot)
 {
     struct fc_transfer *transfer = slot->transfer;
 
-    if (slot->has_response) {
-        rpc_unary_deinit(&slot->call);
-        slot->has_response = false;
-    }
-    slot->is_kept = false;
     transfer->progress.done_bytes += slot->size;
     transfer->progress.chunks_done++;
     set_state(slot, FC_SLOT_FREE);
-}
-
-void
-fc_slot_keep(struct fc_slot *slot)
-{
-    slot->is_kept = true;
-    set_state(slot, FC_SLOT_KEPT);
 }
 
 struct rpc_channel *

@@ -23,9 +23,9 @@
 enum {
     // By default so many bytes: each chunk of an upload waits for its share of two syncs, so there must be enough of
     // them to keep the server busy meanwhile, and both sides hold them in memory.
-    FC_TRANSFER_IN_FLIGHT_BYTES = 16 * 1024 * 1024,
+    FC_TRANSFER_IN_FLIGHT_BYTES = 8 * 1024 * 1024,
     // As many as it may become while more of them make it faster.
-    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 24 * 1024 * 1024,
+    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 16 * 1024 * 1024,
     FC_TRANSFER_IN_FLIGHT_LEAST = 4, // chunks, however large
     FC_TRANSFER_IN_FLIGHT_MAX = 64,
     FC_TRANSFER_CONNECTIONS_DEFAULT = 2,

@@ -23,9 +23,9 @@
 enum {
     // By default so many bytes: each chunk of an upload waits for its share of two syncs, so there must be enough of
     // them to keep the server busy meanwhile, and both sides hold them in memory.
-    FC_TRANSFER_IN_FLIGHT_BYTES = 16 * 1024 * 1024,
+    FC_TRANSFER_IN_FLIGHT_BYTES = 8 * 1024 * 1024,
     // As many as it may become while more of them make it faster.
-    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 24 * 1024 * 1024,
+    FC_TRANSFER_IN_FLIGHT_MOST_BYTES = 16 * 1024 * 1024,
     FC_TRANSFER_IN_FLIGHT_LEAST = 4, // chunks, however large
     FC_TRANSFER_IN_FLIGHT_MAX = 64,
     FC_TRANSFER_CONNECTIONS_DEFAULT = 2,
@@ -39,6 +39,7 @@ enum fc_slot_state {
     FC_SLOT_WAITING, // a chunk that is to be started
     FC_SLOT_BUSY,    // with the pool or a connection
     FC_SLOT_ENDED,   // result says how
+    FC_SLOT_KEPT,    // has succeeded, and waits for its turn
 };
 
 struct fc_slot {
@@ -55,7 +56,9 @@ struct fc_slot {
     uint8_t hints[MD5_HINTS_BYTES]; // of an upload, for the server
     bool has_md5;
     bool has_hints;
-    bool is_there; // the server has it: it only counts for the digest of the whole
+    bool is_there;     // the server has it: it only counts for the digest of the whole
+    bool has_response; // a download's: `call` holds the segment
+    bool is_kept;      // the state is FC_SLOT_KEPT
     unsigned tries;
     enum err result;
     bool is_damaged; // with ERR_CORRUPT: on the way, so that another try may help
@@ -71,7 +74,7 @@ struct fc_transfer_ops {
         *prepare)(struct fc_transfer *transfer, struct fc_slot *slot, bool *is_needed_out, struct err_detail *why);
     // Begins the work on a slot, which ends with fc_slot_end.
     void (*launch)(struct fc_transfer *transfer, struct fc_slot *slot);
-    // A chunk has succeeded: fc_slot_release follows.
+    // A chunk has succeeded: fc_slot_release, or fc_slot_keep until it is its turn.
     enum err (*settle)(struct fc_transfer *transfer, struct fc_slot *slot, struct err_detail *why);
     // Finds out, after the connection was lost and while no slot is busy, whether the server is back. May release
     // waiting slots. An error for which fc_transfer_is_passing means not yet.
@@ -142,6 +145,9 @@ void fc_slot_submit(struct fc_slot *slot);
 
 // fc_slot_release makes a slot free, and counts its chunk as moved.
 void fc_slot_release(struct fc_slot *slot);
+
+// fc_slot_keep sets a slot that has succeeded aside until fc_slot_release.
+void fc_slot_keep(struct fc_slot *slot);
 
 // fc_slot_channel is the connection that carries a slot's calls.
 struct rpc_channel *fc_slot_channel(struct fc_slot *slot);

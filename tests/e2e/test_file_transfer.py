@@ -11,7 +11,7 @@ MIB = 1 << 20
 CHUNK = 256 << 10
 SAVE = "fc.filestore.v1.FileStore/Save"
 UPLOAD = "fc.filestore.v1.FileStore/Upload"
-DOWNLOAD = "fc.filestore.v1.FileStore/Download"
+DOWNLOAD = "fc.segment.v1.SegmentServer/GetSegment"
 SEND = "fc.chat.v1.Chat/Send"
 PUT = "fc.filestore.v1.FileStore/Put"
 

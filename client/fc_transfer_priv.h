@@ -56,7 +56,7 @@ struct fc_slot {
     uint8_t hints[MD5_HINTS_BYTES]; // of an upload, for the server
     bool has_md5;
     bool has_hints;
-    bool is_there; // the server has it: it only counts for the digest of the whole
+    bool is_there;     // the server has it: it only counts for the digest of the whole
     bool has_response; // a download's: `call` holds the segment
     bool is_kept;      // the state is FC_SLOT_KEPT
     unsigned tries;

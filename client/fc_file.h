@@ -106,7 +106,7 @@ enum {
 
 // What both directions share; all zero is fine.
 struct fc_transfer_options {
-    // 0: 16 MiB of them at first, but 4 at least and 64 at most; more as long as that makes it faster, and fewer after
+    // 0: 8 MiB of them at first, but 4 at least and 64 at most; more as long as that makes it faster, and fewer after
     // timeouts.
     unsigned chunks_in_flight;
     struct fc_rate *rate; // NULL: as fast as it goes; one transfer at a time

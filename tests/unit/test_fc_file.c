@@ -416,8 +416,8 @@ static void
 test_fewer_large_chunks_are_under_way_at_once(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(first_window(f, 0, FILESTORE_CHUNK_MIN_BYTES), 64);
-    assert_int_equal(first_window(f, 0, 1024 * 1024), 16);
+    assert_int_equal(first_window(f, 0, FILESTORE_CHUNK_MIN_BYTES), 32);
+    assert_int_equal(first_window(f, 0, 1024 * 1024), 8);
     assert_int_equal(first_window(f, 0, 4 * 1024 * 1024), 4);
     assert_int_equal(first_window(f, 0, FILESTORE_CHUNK_MAX_BYTES), 4);
     assert_int_equal(first_window(f, 12, FILESTORE_CHUNK_MAX_BYTES), 12);

@@ -167,8 +167,8 @@ rename_new(const struct fc_part *part)
     return result;
 }
 
-static enum err
-sync_folder(const struct fc_part *part, struct err_detail *why)
+enum err
+fc_part_sync_folder(const struct fc_part *part, struct err_detail *why)
 {
     char folder[FC_PART_PATH_MAX_BYTES];
     const char *slash = strrchr(part->path, '/');
@@ -236,7 +236,7 @@ fc_part_finish(struct fc_part *part, struct err_detail *why)
     close(part->fd);
     part->fd = -1;
     fc_part_end_journal(part, false);
-    return sync_folder(part, why);
+    return fc_part_sync_folder(part, why);
 }
 
 void

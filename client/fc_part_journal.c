@@ -318,6 +318,9 @@ fc_part_note(struct fc_part *part, uint64_t index, const uint8_t sha256[DIGEST_S
         err = append(journal, DURABLE, 0);
         // A note that the disk loses costs a segment that is fetched twice, so a failure here is none of the download.
         (void)fdatasync(journal->fd);
+        if (!journal->is_name_durable) {
+            journal->is_name_durable = fc_part_sync_folder(part, NULL) == ERR_OK;
+        }
     }
     return err == ERR_OK ? ERR_OK : err_fail(why, err, "cannot write \"%s\": %s", journal->path, err_sentence(err));
 }

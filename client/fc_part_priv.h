@@ -24,6 +24,7 @@ struct fc_part_journal {
     uint64_t *marks; // of each segment what was noted; 0: nothing
     uint64_t unsynced_bytes;
     off_t records_from;
+    bool is_name_durable;
 };
 
 struct fc_part {
@@ -69,5 +70,7 @@ void fc_part_end_journal(struct fc_part *part, bool is_kept);
 // fc_part_sync writes what it holds to the disk. After a failure nobody knows what the disk has of it, and the next
 // sync may succeed without it: the journal goes back to what was durable before.
 enum err fc_part_sync(struct fc_part *part, struct err_detail *why) ERR_CHECKED;
+// fc_part_sync_folder makes the names last: .part and the journal, or the file's own.
+enum err fc_part_sync_folder(const struct fc_part *part, struct err_detail *why) ERR_CHECKED;
 
 #endif

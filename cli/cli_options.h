@@ -82,7 +82,7 @@
     X(CLI_OPTION_INTERVAL, "interval", 'i', "S", "seconds between two lines (1)")                                      \
     X(CLI_OPTION_LISTEN, "listen", 0, "URL", "where others reach it, such as tls+tcp://0.0.0.0:0")                     \
     X(CLI_OPTION_FOREGROUND, "foreground", 0, NULL, "do not go to the background")                                     \
-    X(CLI_OPTION_FROM, "from", 0, "URL", "get it only from the servers that are so named")                             \
+    X(CLI_OPTION_FROM, "from", 0, "URL", "get it from this server, and only those so named")                           \
     X(CLI_OPTION_CONNECTIONS, "connections", 0, "N", "connections to each server (2)")                                 \
     X(CLI_OPTION_BALANCE, "balance", 0, "NAME", "how to choose among servers (adaptive)")                              \
     X(CLI_OPTION_VERBOSE, "verbose", 'v', NULL, "say at the end which server gave what")

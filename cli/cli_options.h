@@ -37,7 +37,7 @@
     X(CLI_OPTION_ROOM, "room", 0, "ROOM", "share it with this room, or look in this one only")                         \
     X(CLI_OPTION_OUTPUT, "output", 'o', "PATH", "write to PATH and replace what is there; - is stdout")                \
     X(CLI_OPTION_FORCE, "force", 0, NULL, "replace an existing file; write to a terminal")                             \
-    X(CLI_OPTION_TIMEOUT, "timeout", 0, "S", "wait at most S seconds for the answer (30)")                             \
+    X(CLI_OPTION_TIMEOUT, "timeout", 0, "S", "wait at most S seconds for an answer, or a server")                      \
     X(CLI_OPTION_DEFAULTS, "defaults", 0, NULL, "show fields that have their default value")                           \
     X(CLI_OPTION_PRIVATE, "private", 0, NULL, "only who is invited or added can enter")                                \
     X(CLI_OPTION_MEMBER, "member", 0, "USER,...", "who is in it from the beginning")                                   \

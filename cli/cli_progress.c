@@ -145,7 +145,9 @@ follow(struct cli_progress *progress, const struct fc_progress *state, uint64_t 
 {
     progress->last = *state;
     progress->last.source_count = state->source_count < CLI_GIVERS_MAX ? state->source_count : CLI_GIVERS_MAX;
-    memcpy(progress->sources, state->sources, progress->last.source_count * sizeof progress->sources[0]);
+    if (progress->last.source_count != 0) {
+        memcpy(progress->sources, state->sources, progress->last.source_count * sizeof progress->sources[0]);
+    }
     progress->last.sources = progress->sources;
     if (state->message != NULL && strcmp(state->message, progress->said) != 0) {
         wipe(progress);
@@ -163,7 +165,7 @@ on_progress(void *context, const struct fc_progress *state)
     struct cli_progress *progress = context;
     uint64_t now_ms = clock_monotonic_ms();
     bool is_due = !progress->is_drawn || now_ms - progress->drawn_ms >= DRAW_INTERVAL_MS;
-    if (progress->command != NULL && state->sources != NULL) {
+    if (progress->command != NULL) {
         follow(progress, state, now_ms);
     }
     if (progress->is_terminal && (is_due || state->done_bytes == state->total_bytes)) {
@@ -187,6 +189,15 @@ cli_progress_begin(struct cli_progress *progress, const char *name, struct fc_tr
     if (progress->is_terminal) {
         options->on_progress = on_progress;
     }
+}
+
+enum err
+cli_progress_patience(const struct cli_options *options, struct fc_transfer_options *transfer, struct err_detail *why)
+{
+    uint64_t patience_s = FC_PATIENCE_ENDLESS;
+    enum err code = cli_options_u64(options, CLI_OPTION_TIMEOUT, 1, patience_s, &patience_s, why);
+    transfer->patience_s = patience_s < FC_PATIENCE_ENDLESS ? (uint32_t)patience_s : FC_PATIENCE_ENDLESS;
+    return code;
 }
 
 enum err

@@ -33,8 +33,12 @@ struct cli_progress {
 // (cli_interrupt_watch comes before).
 void cli_progress_begin(struct cli_progress *progress, const char *name, struct fc_transfer_options *options);
 
-// cli_progress_follow has a download also tell, as the options say, which server gives what: each interval and at the
-// end. command is its name, for messages; borrowed. ERR_INVALID: the interval.
+// cli_progress_patience reads --timeout, how long a transfer goes on while it cannot: for ever when it was not given.
+enum err cli_progress_patience(const struct cli_options *options, struct fc_transfer_options *transfer,
+    struct err_detail *why) ERR_CHECKED;
+
+// cli_progress_follow has a transfer say why it waits, and a download also tell, as the options say, which server gives
+// what: each interval and at the end. command is its name, for messages; borrowed. ERR_INVALID: the interval.
 enum err cli_progress_follow(struct cli_progress *progress, const char *command, const struct cli_options *options,
     struct fc_transfer_options *transfer, struct err_detail *why) ERR_CHECKED;
 

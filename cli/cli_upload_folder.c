@@ -80,9 +80,15 @@ send_large(struct folder *folder, const struct fc_upload *what, struct err_detai
 
     cli_progress_begin(&progress, what->path, &transfer);
     transfer.rate = folder->rate;
-    enum err code = folder->room != NULL
-                        ? fc_chat_upload(folder->cli->chat, folder->room, what->path, what->name, &transfer, &file, why)
-                        : fc_file_send(folder->cli->session, what, &transfer, &file, why);
+    enum err code = cli_progress_patience(&folder->cli->options, &transfer, why);
+    if (code == ERR_OK) {
+        code = cli_progress_follow(&progress, folder->cli->command->name, &folder->cli->options, &transfer, why);
+    }
+    if (code == ERR_OK) {
+        code = folder->room != NULL
+                   ? fc_chat_upload(folder->cli->chat, folder->room, what->path, what->name, &transfer, &file, why)
+                   : fc_file_send(folder->cli->session, what, &transfer, &file, why);
+    }
     cli_progress_end(&progress);
     if (code == ERR_OK) {
         folder->sent++;

@@ -123,7 +123,6 @@ cli_download_options(struct cli *cli, struct cli_list *from, struct cli_progress
     struct fc_transfer_options *transfer, struct err_detail *why)
 {
     uint64_t connections = 0;
-    uint64_t patience_s = FC_PATIENCE_ENDLESS;
     enum err code = cli_list_add_option(from, &cli->options, CLI_OPTION_FROM, why);
     if (code == ERR_OK) {
         code = parse_balance(cli->options.values[CLI_OPTION_BALANCE], &transfer->balance, why);
@@ -132,13 +131,12 @@ cli_download_options(struct cli *cli, struct cli_list *from, struct cli_progress
         code = cli_options_u64(&cli->options, CLI_OPTION_CONNECTIONS, 1, 0, &connections, why);
     }
     if (code == ERR_OK) {
-        code = cli_options_u64(&cli->options, CLI_OPTION_TIMEOUT, 1, patience_s, &patience_s, why);
+        code = cli_progress_patience(&cli->options, transfer, why);
     }
     if (code == ERR_OK) {
         code = cli_progress_follow(progress, cli->command->name, &cli->options, transfer, why);
     }
     transfer->connections = connections < CONNECTIONS_MAX ? (unsigned)connections : CONNECTIONS_MAX;
-    transfer->patience_s = patience_s < FC_PATIENCE_ENDLESS ? (uint32_t)patience_s : FC_PATIENCE_ENDLESS;
     transfer->from = cli_list_view(from);
     transfer->from_count = from->count;
     return code;
@@ -274,7 +272,8 @@ const struct cli_command cmd_download = {
                "\n"
                "The segments come from the server and from all mirrors and peers that it knows,\n"
                "each checked by its SHA-256; --from names servers instead. While none can be\n"
-               "reached it waits, for ever unless --timeout says how many seconds. -i S prints\n"
+               "reached, or the disk is full, it says so and waits, for ever unless --timeout\n"
+               "says how many seconds. -i S prints\n"
                "every S seconds what each of them gives. --balance is adaptive, round-robin,\n"
                "random, least-cpu, two-choices or mediator (the server chooses).\n"
                "\n"

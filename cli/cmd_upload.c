@@ -62,9 +62,14 @@ cli_upload_send(struct cli *cli, const struct fc_upload *what, struct fc_rate *r
 
     cli_progress_begin(&progress, what->path, &transfer);
     transfer.rate = rate;
-    enum err code = what->room != NULL
-                        ? fc_chat_upload(cli->chat, what->room, what->path, what->name, &transfer, &file, why)
-                        : fc_file_send(cli->session, what, &transfer, &file, why);
+    enum err code = cli_progress_patience(&cli->options, &transfer, why);
+    if (code == ERR_OK) {
+        code = cli_progress_follow(&progress, cli->command->name, &cli->options, &transfer, why);
+    }
+    if (code == ERR_OK) {
+        code = what->room != NULL ? fc_chat_upload(cli->chat, what->room, what->path, what->name, &transfer, &file, why)
+                                  : fc_file_send(cli->session, what, &transfer, &file, why);
+    }
     cli_progress_end(&progress);
     return code == ERR_OK ? cli_upload_print(cli, &file, why) : explain(code, what, why);
 }
@@ -163,6 +168,8 @@ const struct cli_command cmd_upload = {
                "under another name is not sent again. Ctrl-C leaves nothing of an unfinished\n"
                "file behind; but after a lost connection or the end of fc without warning the\n"
                "same command goes on with what has not arrived.\n"
+               "When the server is gone meanwhile, or its disk is full, fc says so, waits, for\n"
+               "ever unless --timeout says how many seconds, and goes on by itself.\n"
                "\n"
                "With --resume all unfinished files of this machine go on; --resume ID is one of\n"
                "them, --resume ID FILE one that was begun on another machine. --resume --dry-run\n"
@@ -178,7 +185,7 @@ const struct cli_command cmd_upload = {
                "--keep-metadata is given; the MD5 is then that of what was sent.\n",
     .options = CLI_ALLOWS(CLI_OPTION_NAME) | CLI_ALLOWS(CLI_OPTION_ROOM) | CLI_ALLOWS(CLI_OPTION_RESUME) |
                CLI_ALLOWS(CLI_OPTION_RECURSIVE) | CLI_ALLOWS(CLI_OPTION_DRY_RUN) | CLI_ALLOWS(CLI_OPTION_LIMIT_RATE) |
-               CLI_ALLOWS(CLI_OPTION_KEEP_METADATA),
+               CLI_ALLOWS(CLI_OPTION_TIMEOUT) | CLI_ALLOWS(CLI_OPTION_KEEP_METADATA),
     .arguments_max = CLI_ARGUMENTS_ANY,
     .argument = CLI_ARGUMENT_PATH,
     .run = run_upload,

@@ -80,6 +80,8 @@ struct fc_progress {
     uint64_t chunks_done;
     uint64_t chunks_total;
     uint64_t chunks_resent;
+    bool is_waiting;     // no server can be reached, or a disk is full: `message` says so, and what is missing
+    const char *message; // NULL: nothing to say; valid until the call returns
 
     // Of a download only. `sources` is borrowed and valid until the call returns.
     const struct fc_source_progress *sources;
@@ -88,8 +90,6 @@ struct fc_progress {
     uint64_t wasted_bytes; // that came and were not wanted, or were bad
     uint64_t duplicates;   // segments that were asked of a second source, at the end
     uint64_t stolen;       // segments that were taken from a slow source before it sent them
-    bool is_waiting;       // no source can be reached: `message` says so, and what is missing
-    const char *message;   // NULL: nothing to say
 };
 typedef void fc_progress_fn(void *context, const struct fc_progress *progress);
 
@@ -111,6 +111,9 @@ struct fc_transfer_options {
     unsigned chunks_in_flight;
     struct fc_rate *rate; // NULL: as fast as it goes; one transfer at a time
     unsigned connections; // 0: 2; to each server, of their own beside the session's
+    // How long to go on while no server can be reached; 0: 30, FC_PATIENCE_ENDLESS: for ever. Unless it is 0 a transfer
+    // also waits for room on a full disk.
+    uint32_t patience_s;
 
     // Of a download only.
     const char *const *from; // URLs of the servers to fetch from, and from no others; with '#' and the fingerprint of
@@ -118,7 +121,6 @@ struct fc_transfer_options {
                              // server and all that its tracker knows
     size_t from_count;
     enum fc_balance balance;
-    uint32_t patience_s; // how long to go on while no source can be reached; 0: 30, FC_PATIENCE_ENDLESS: for ever
     fc_progress_fn *on_progress;
     void *context;
     // Asked between chunks, from any thread of the transfer; true ends it with ERR_CANCELLED and leaves nothing behind.

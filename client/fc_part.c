@@ -167,8 +167,8 @@ rename_new(const struct fc_part *part)
     return result;
 }
 
-static enum err
-sync_folder(const struct fc_part *part, struct err_detail *why)
+enum err
+fc_part_sync_folder(const struct fc_part *part, struct err_detail *why)
 {
     char folder[FC_PART_PATH_MAX_BYTES];
     const char *slash = strrchr(part->path, '/');
@@ -219,10 +219,9 @@ fc_part_stamp(const struct fc_part *part, const struct fc_file *file)
 enum err
 fc_part_finish(struct fc_part *part, struct err_detail *why)
 {
-    if (fsync(part->fd) != 0) {
-        int error_number = errno;
-        return err_fail(why, err_from_errno(error_number), "cannot write \"%s\" to the disk: %s", part->part_path,
-            strerror(error_number));
+    enum err err = fc_part_sync(part, why);
+    if (err != ERR_OK) {
+        return err;
     }
     int result =
         part->is_replacing ? renameat(part->dir_fd, part->part_path, part->dir_fd, part->path) : rename_new(part);
@@ -237,7 +236,7 @@ fc_part_finish(struct fc_part *part, struct err_detail *why)
     close(part->fd);
     part->fd = -1;
     fc_part_end_journal(part, false);
-    return sync_folder(part, why);
+    return fc_part_sync_folder(part, why);
 }
 
 void

@@ -145,6 +145,7 @@ read_journal(struct fc_part *part, const struct fc_file *file, const struct stat
     *newline = '\0';
     off_t from = newline + 1 - found;
     off_t to = status.st_size - (status.st_size - from) % RECORD_BYTES;
+    journal->records_from = from;
     read_boot_id(boot_id);
     enum err err = make_marks(journal, file);
     if (err == ERR_OK && strcmp(found + strlen(expected), boot_id) != 0) {
@@ -195,16 +196,18 @@ fc_part_resume(struct fc_part *part, const struct fc_file *file, struct err_deta
     return err;
 }
 
-// is_leftover tells whether something at the journal's path is a journal, so that it may be replaced.
+// is_leftover tells whether something at the journal's path is a journal, so that it may be replaced; zeros are what a
+// loss of power may leave of one.
 static bool
 is_leftover(int fd)
 {
+    static const char zeros[sizeof(MAGIC)];
     struct stat status;
     char magic[sizeof(MAGIC)] = "";
 
     return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == geteuid() &&
-           (status.st_size == 0 ||
-               (file_read_at(fd, magic, sizeof(MAGIC) - 1, 0) == ERR_OK && strcmp(magic, MAGIC) == 0));
+           (status.st_size == 0 || (file_read_at(fd, magic, sizeof(MAGIC) - 1, 0) == ERR_OK &&
+                                       (strcmp(magic, MAGIC) == 0 || memcmp(magic, zeros, sizeof(magic)) == 0)));
 }
 
 enum err
@@ -238,6 +241,7 @@ fc_part_begin_journal(struct fc_part *part, const struct fc_file *file, struct e
     }
     if (err == ERR_OK) {
         err = file_write_all(journal->fd, bytes_view_of_text(header));
+        journal->records_from = (off_t)strlen(header);
     }
     return err == ERR_OK ? ERR_OK : err_fail(why, err, "cannot write \"%s\": %s", journal->path, err_sentence(err));
 }
@@ -257,6 +261,25 @@ fc_part_end_journal(struct fc_part *part, bool is_kept)
     free(journal->marks);
     journal->marks = NULL;
     journal->segment_count = 0;
+}
+
+enum err
+fc_part_sync(struct fc_part *part, struct err_detail *why)
+{
+    struct fc_part_journal *journal = &part->journal;
+    off_t to = lseek(journal->fd, 0, SEEK_END);
+
+    if (fsync(part->fd) == 0) {
+        return ERR_OK;
+    }
+    int error_number = errno;
+    if (journal->fd >= 0 &&
+        (to < 0 || find_durable(journal, journal->records_from, &to) != ERR_OK || ftruncate(journal->fd, to) != 0)) {
+        fc_part_end_journal(part, false);
+    }
+    part->has_lost_data = true;
+    return err_fail(why, err_from_errno(error_number), "cannot write \"%s\" to the disk: %s", part->part_path,
+        strerror(error_number));
 }
 
 bool
@@ -288,14 +311,15 @@ fc_part_note(struct fc_part *part, uint64_t index, const uint8_t sha256[DIGEST_S
     journal->unsynced_bytes += size;
     if (err == ERR_OK && journal->unsynced_bytes >= SYNC_BYTES) {
         journal->unsynced_bytes = 0;
-        if (fdatasync(part->fd) != 0) {
-            int error_number = errno;
-            return err_fail(why, err_from_errno(error_number), "cannot write \"%s\" to the disk: %s", part->part_path,
-                strerror(error_number));
+        err = fc_part_sync(part, why);
+        if (err != ERR_OK) {
+            return err;
         }
         err = append(journal, DURABLE, 0);
-        if (err == ERR_OK && fdatasync(journal->fd) != 0) {
-            err = err_from_errno(errno);
+        // A note that the disk loses costs a segment that is fetched twice, so a failure here is none of the download.
+        (void)fdatasync(journal->fd);
+        if (!journal->is_name_durable) {
+            journal->is_name_durable = fc_part_sync_folder(part, NULL) == ERR_OK;
         }
     }
     return err == ERR_OK ? ERR_OK : err_fail(why, err, "cannot write \"%s\": %s", journal->path, err_sentence(err));

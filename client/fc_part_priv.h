@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/digest.h"
 #include "base/err.h"
@@ -22,6 +23,8 @@ struct fc_part_journal {
     uint64_t segment_count;
     uint64_t *marks; // of each segment what was noted; 0: nothing
     uint64_t unsynced_bytes;
+    off_t records_from;
+    bool is_name_durable;
 };
 
 struct fc_part {
@@ -30,6 +33,7 @@ struct fc_part {
     char path[FC_PART_PATH_MAX_BYTES];
     char part_path[FC_PART_PATH_MAX_BYTES];
     bool is_replacing;
+    bool has_lost_data; // the disk has not taken what was written to it; what it may have lost is not noted any more
     struct fc_part_journal journal;
 };
 
@@ -42,7 +46,7 @@ enum err fc_part_create(struct fc_part *part, int dir_fd, const char *path, cons
     bool is_replacing, struct err_detail *why) ERR_CHECKED;
 
 // fc_part_has tells whether a segment with this digest is there already; fc_part_note that it has been written. One
-// thread at a time uses them.
+// thread at a time uses them. ERR_IO with has_lost_data, here and of fc_part_finish: another try fetches what was lost.
 bool fc_part_has(const struct fc_part *part, uint64_t index, const uint8_t sha256[DIGEST_SHA256_BYTES]);
 enum err fc_part_note(struct fc_part *part, uint64_t index, const uint8_t sha256[DIGEST_SHA256_BYTES], uint32_t size,
     struct err_detail *why) ERR_CHECKED;
@@ -63,5 +67,10 @@ void fc_part_leave(struct fc_part *part);
 enum err fc_part_resume(struct fc_part *part, const struct fc_file *file, struct err_detail *why) ERR_CHECKED;
 enum err fc_part_begin_journal(struct fc_part *part, const struct fc_file *file, struct err_detail *why) ERR_CHECKED;
 void fc_part_end_journal(struct fc_part *part, bool is_kept);
+// fc_part_sync writes what it holds to the disk. After a failure nobody knows what the disk has of it, and the next
+// sync may succeed without it: the journal goes back to what was durable before.
+enum err fc_part_sync(struct fc_part *part, struct err_detail *why) ERR_CHECKED;
+// fc_part_sync_folder makes the names last: .part and the journal, or the file's own.
+enum err fc_part_sync_folder(const struct fc_part *part, struct err_detail *why) ERR_CHECKED;
 
 #endif

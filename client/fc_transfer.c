@@ -1,19 +1,25 @@
 // The loop that keeps chunks under way, in either direction.
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/random.h"
 #include "client/fc_transfer_priv.h"
 
 #include "fc/filestore/v1/filestore.stub.h"
 
 enum {
     TRIES_PER_CHUNK_MAX = 5, // of a chunk that arrives damaged
-    FAILURES_MAX = 10,       // lost connections in a row: some 25 s of pauses
+    PATIENCE_DEFAULT_S = 30,
+    MS_PER_S = 1000,
+    TOLD_AFTER_MS = 5000, // a server that is started anew is not worth a word
     PAUSE_FIRST_MS = 100,
-    PAUSE_LONGEST_MS = 5000,
+    PAUSE_LONGEST_MS = 1000, // it goes on soon after the server is back,
+    PAUSE_SPREAD_MS = 500,   // and not at the same moment as everybody else
+    PAUSE_DOUBLINGS_MAX = 10,
     POLL_MS = 50,            // between looks for cancellation
     REPORT_MS = 50,          // between reports of progress
     GROWTH_WORTH_SHARE = 10, // faster by a tenth is worth more chunks in memory
@@ -227,7 +233,9 @@ fc_transfer_report(struct fc_transfer *transfer, bool is_last)
 enum err
 fc_transfer_error(const struct rpc_unary *call)
 {
-    if (call->status.code == RPC_RESOURCE_EXHAUSTED && strcmp(call->status.reason, "NO_SPACE") == 0) {
+    const char *reason = call->status.reason;
+    if (call->status.code == RPC_RESOURCE_EXHAUSTED &&
+        (strcmp(reason, "NO_SPACE") == 0 || strcmp(reason, "QUOTA") == 0)) {
         return ERR_NO_SPACE;
     }
     return rpc_status_to_err(&call->status);
@@ -237,6 +245,25 @@ bool
 fc_transfer_is_passing(enum err code)
 {
     return code == ERR_UNAVAILABLE || code == ERR_CLOSED || code == ERR_TIMEOUT || code == ERR_LIMIT;
+}
+
+bool
+fc_transfer_waits_for_room(const struct fc_transfer *transfer, enum err code)
+{
+    return code == ERR_NO_SPACE && transfer->options->patience_s != 0;
+}
+
+// has_moved ends a row of failures.
+static void
+has_moved(struct fc_transfer *transfer)
+{
+    transfer->failures = 0;
+    transfer->progress.is_waiting = false;
+    transfer->progress.message = NULL;
+    if (transfer->narrowed_from != 0) {
+        transfer->window = transfer->narrowed_from;
+        transfer->narrowed_from = 0;
+    }
 }
 
 // wait_for_change waits with the lock held until something is signalled, or it is time to look for cancellation.
@@ -300,15 +327,33 @@ fc_transfer_wait(struct fc_transfer *transfer, struct rpc_unary *call, struct er
 }
 
 enum err
-fc_transfer_pause(struct fc_transfer *transfer, enum err last)
+fc_transfer_pause(struct fc_transfer *transfer, enum err last, const struct err_detail *why)
 {
+    uint64_t patience_s = transfer->options->patience_s != 0 ? transfer->options->patience_s : PATIENCE_DEFAULT_S;
+    uint64_t now_ms = clock_monotonic_ms();
     uint64_t pause_ms = (uint64_t)PAUSE_FIRST_MS << transfer->failures;
-    uint64_t until_ms = clock_monotonic_ms() + (pause_ms < PAUSE_LONGEST_MS ? pause_ms : PAUSE_LONGEST_MS);
+    uint16_t spread = 0;
 
-    if (transfer->failures == FAILURES_MAX) {
+    if (transfer->failures == 0) {
+        transfer->waiting_since_ms = now_ms;
+    }
+    uint64_t waited_ms = now_ms - transfer->waiting_since_ms;
+    if (patience_s < FC_PATIENCE_ENDLESS && waited_ms >= patience_s * MS_PER_S) {
         return last;
     }
-    transfer->failures++;
+    random_bytes(&spread, sizeof(spread));
+    if (pause_ms > PAUSE_LONGEST_MS) {
+        pause_ms = PAUSE_LONGEST_MS + spread % PAUSE_SPREAD_MS;
+    }
+    transfer->failures += transfer->failures < PAUSE_DOUBLINGS_MAX;
+    if (waited_ms >= TOLD_AFTER_MS && !transfer->progress.is_waiting) {
+        (void)snprintf(transfer->waiting_for, sizeof(transfer->waiting_for), "%.*s: waiting for it",
+            (int)sizeof(transfer->waiting_for) - 32, err_message(why, last));
+        transfer->progress.is_waiting = true;
+        transfer->progress.message = transfer->waiting_for;
+        fc_transfer_report(transfer, true);
+    }
+    uint64_t until_ms = now_ms + pause_ms;
     while (clock_monotonic_ms() < until_ms) {
         if (fc_transfer_is_cancelled(transfer)) {
             return ERR_CANCELLED;
@@ -362,7 +407,7 @@ static enum err
 look_at_ended(struct fc_transfer *transfer, struct fc_slot *slot, struct err_detail *why)
 {
     if (slot->result == ERR_OK) {
-        transfer->failures = 0;
+        has_moved(transfer);
         watch_growth(transfer, slot->size);
         return transfer->ops->settle(transfer, slot, why);
     }
@@ -371,13 +416,20 @@ look_at_ended(struct fc_transfer *transfer, struct fc_slot *slot, struct err_det
         set_state(slot, FC_SLOT_WAITING);
         return ERR_OK;
     }
-    if (fc_transfer_is_passing(slot->result)) {
+    if (fc_transfer_is_passing(slot->result) ||
+        (slot->is_disk_full && fc_transfer_waits_for_room(transfer, slot->result))) {
         if (slot->result == ERR_TIMEOUT && transfer->window > 1) {
             transfer->window /= 2; // a slow line carries fewer chunks in the time that one has
             transfer->growth.is_settled = true;
         }
+        if (slot->result == ERR_NO_SPACE && transfer->narrowed_from == 0) {
+            // One chunk is enough to find out whether there is room again.
+            transfer->narrowed_from = transfer->window;
+            transfer->window = 1;
+        }
         transfer->progress.chunks_resent++;
         transfer->is_broken = true;
+        transfer->broken_by = slot->result;
         slot->tries = 0;
         set_state(slot, FC_SLOT_WAITING);
         *why = slot->why;
@@ -433,6 +485,7 @@ launch(struct fc_transfer *transfer, struct fc_slot *slot)
 {
     slot->tries++;
     slot->is_damaged = false;
+    slot->is_disk_full = false;
     fc_rate_charge(transfer->options->rate, slot->size);
     memset(&slot->why, 0, sizeof(slot->why));
     set_state(slot, FC_SLOT_BUSY);
@@ -503,14 +556,14 @@ start_one(struct fc_transfer *transfer, bool *has_acted, struct err_detail *why)
     return ERR_OK;
 }
 
-// recover waits until the server is back. `why` says what was wrong last.
+// recover waits until the server is back. `why` says what was wrong last, which is `broken_by`.
 static enum err
 recover(struct fc_transfer *transfer, struct err_detail *why)
 {
-    enum err err = ERR_UNAVAILABLE;
+    enum err err = transfer->broken_by;
 
-    while (fc_transfer_is_passing(err)) {
-        enum err pause = fc_transfer_pause(transfer, err);
+    while (fc_transfer_is_passing(err) || fc_transfer_waits_for_room(transfer, err)) {
+        enum err pause = fc_transfer_pause(transfer, err, why);
         if (pause != ERR_OK) {
             return pause;
         }

@@ -191,11 +191,29 @@ finish_part(struct download *download, const struct fc_download *what, struct er
     return err == ERR_OK ? fc_part_finish(&download->part, why) : err;
 }
 
+// make_part waits for room on the disk when the caller wants it to.
+static enum err
+make_part(struct download *download, const struct fc_download *what, const char *path, struct err_detail *why)
+{
+    bool is_replacing = what->policy == FC_DOWNLOAD_REPLACE || what->policy == FC_DOWNLOAD_NEWER;
+    bool is_full;
+    enum err err;
+
+    do {
+        err = fc_part_create(&download->part, what->has_dir_fd ? what->dir_fd : AT_FDCWD, path, &download->file,
+            is_replacing, why);
+        is_full = fc_transfer_waits_for_room(&download->transfer, err);
+        if (is_full) {
+            err = fc_transfer_pause(&download->transfer, err, why);
+        }
+    } while (is_full && err == ERR_OK);
+    return err;
+}
+
 static enum err
 download_file(struct download *download, const struct fc_download *what, bool *is_skipped_out, struct err_detail *why)
 {
     const char *path = what->path;
-    bool is_replacing = what->policy == FC_DOWNLOAD_REPLACE || what->policy == FC_DOWNLOAD_NEWER;
 
     enum err err = stat_all(download, why);
     if (err == ERR_OK && path == NULL) {
@@ -208,8 +226,7 @@ download_file(struct download *download, const struct fc_download *what, bool *i
     if (*is_skipped_out) {
         return ERR_OK;
     }
-    err = fc_part_create(&download->part, what->has_dir_fd ? what->dir_fd : AT_FDCWD, path, &download->file,
-        is_replacing, why);
+    err = make_part(download, what, path, why);
     if (err == ERR_OK) {
         download->share = fc_peer_share_open(download->transfer.session, &download->file, download->part.fd);
         err = fetch_segments(download, &download->part, -1, why);
@@ -227,14 +244,20 @@ fc_file_fetch(struct fc_session *session, const struct fc_download *what, const 
 {
     struct download download;
     bool is_skipped = false;
+    bool is_again = false;
+    enum err err;
 
-    download_init(&download, session, what->file, options);
-    enum err err = download_file(&download, what, &is_skipped, why);
-    if (err == ERR_OK) {
-        *out = download.file;
-        *is_skipped_out = is_skipped;
-    }
-    download_deinit(&download, fc_transfer_is_passing(err) || err == ERR_UNAUTHENTICATED);
+    do {
+        download_init(&download, session, what->file, options);
+        err = download_file(&download, what, &is_skipped, why);
+        if (err == ERR_OK) {
+            *out = download.file;
+            *is_skipped_out = is_skipped;
+        }
+        // Once more fetches what the disk has lost. A disk that does so twice is not to be trusted.
+        is_again = err == ERR_IO && download.part.has_lost_data && !is_again;
+        download_deinit(&download, is_again || fc_transfer_is_passing(err) || err == ERR_UNAUTHENTICATED);
+    } while (is_again);
     return explain_cancelled(&download, err, why);
 }
 

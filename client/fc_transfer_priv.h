@@ -61,7 +61,8 @@ struct fc_slot {
     bool is_kept;      // the state is FC_SLOT_KEPT
     unsigned tries;
     enum err result;
-    bool is_damaged; // with ERR_CORRUPT: on the way, so that another try may help
+    bool is_damaged;   // with ERR_CORRUPT: on the way, so that another try may help
+    bool is_disk_full; // with ERR_NO_SPACE: the server's disk, and not a quota
     struct err_detail why;
 
     enum fc_slot_state state; // guarded by the transfer's mutex
@@ -110,7 +111,11 @@ struct fc_transfer {
     } growth;
     bool is_endless;   // the size is not known yet: the operation `prepare` makes slot->size smaller for the last chunk
     unsigned failures; // in a row
-    bool is_broken;    // the connection was lost
+    uint64_t waiting_since_ms;
+    char waiting_for[ERR_DETAIL_MAX_BYTES];
+    unsigned narrowed_from; // the window before the first of them; 0: none has failed
+    bool is_broken;         // the connection was lost
+    enum err broken_by;
 
     struct {
         pthread_mutex_t mutex;
@@ -157,9 +162,11 @@ struct rpc_channel *fc_slot_channel(struct fc_slot *slot);
 void fc_transfer_prepare_call(struct fc_transfer *transfer, struct rpc_unary *call, uint32_t timeout_ms);
 enum err fc_transfer_wait(struct fc_transfer *transfer, struct rpc_unary *call, struct err_detail *why) ERR_CHECKED;
 
-// fc_transfer_pause waits before another try, longer each time. The last error comes back when there have been too
-// many. fc_transfer_is_passing says whether an error is worth another try.
-enum err fc_transfer_pause(struct fc_transfer *transfer, enum err last) ERR_CHECKED;
+// fc_transfer_pause waits before another try, longer each time up to a second or so, and says why in the progress. The
+// last error comes back when that has gone on for too long since the last success. fc_transfer_is_passing says whether
+// an error is worth another try; a full disk is waited for only when the caller has said how long.
+enum err fc_transfer_pause(struct fc_transfer *transfer, enum err last, const struct err_detail *why) ERR_CHECKED;
+bool fc_transfer_waits_for_room(const struct fc_transfer *transfer, enum err code);
 bool fc_transfer_is_passing(enum err code);
 
 bool fc_transfer_is_cancelled(const struct fc_transfer *transfer);

@@ -253,6 +253,7 @@ on_chunk_answered(struct rpc_unary *call)
     enum err err = fc_transfer_error(call);
     if (err != ERR_OK) {
         slot->is_damaged = strcmp(call->status.reason, "CHUNK_MD5_MISMATCH") == 0;
+        slot->is_disk_full = strcmp(call->status.reason, "NO_SPACE") == 0;
         err_fail(&slot->why, err, "%s", err_message(&call->status.detail, err));
     } else if (response->md5.len != sizeof(slot->md5) ||
                memcmp(response->md5.data, slot->md5, sizeof(slot->md5)) != 0) {
@@ -403,7 +404,7 @@ commit(struct upload *upload, struct fc_file *out, struct err_detail *why)
     upload->transfer.failures = 0;
     enum err err = commit_once(upload, &file, why);
     while (fc_transfer_is_passing(err)) {
-        enum err pause = fc_transfer_pause(&upload->transfer, err);
+        enum err pause = fc_transfer_pause(&upload->transfer, err, why);
         if (pause != ERR_OK) {
             return pause;
         }

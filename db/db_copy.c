@@ -89,6 +89,9 @@ db_copy(const char *from_path, const char *to_path, struct err_detail *why)
     if (err == ERR_OK) {
         err = sync_file(to_path);
     }
+    if (err != ERR_OK) {
+        (void)unlink(to_path); // half a copy would be in the way of the next
+    }
     return err == ERR_OK ? ERR_OK
                          : err_fail(why, err, "%s cannot be copied to %s: %s", from_path, to_path, err_sentence(err));
 }

@@ -87,6 +87,10 @@ upload_finish(struct filestore_upload_op *op, enum err result, const char *reaso
             "the server's disk is full: chunk %llu was not stored; the upload can go on when its operator has made "
             "room",
             (unsigned long long)op->part.index);
+    } else if (result == ERR_IO) {
+        // The next try writes the same bytes again, and a disk that has failed once may take them.
+        result = err_fail(&op->why, ERR_UNAVAILABLE, "the server's disk has failed, and chunk %llu was not stored",
+            (unsigned long long)op->part.index);
     }
     if (result == ERR_OK) {
         response.md5.data = op->part.announced_md5; // and proven

@@ -123,7 +123,7 @@ class DiskFull(FcTestCase):
 
         # Now it fits when it is planned, and the disk fills up while it comes.
         fc.write("large", os.urandom(32 * MIB))
-        with running(fc.start("upload", "large")) as process:
+        with running(fc.start("upload", "large", "--timeout", "1")) as process:
             wait_until(lambda: stored_bytes(self.fcd.data) > 0 or process.poll() is not None, "chunks on the disk")
             self.fill()
             _, stderr = process.communicate(timeout=limit(60))

@@ -47,7 +47,8 @@ class RecordingProxy:
     """url is where clients connect. Methods may be called from any thread.
 
     on_request(method) is told of each call before the server gets it, on a thread of the proxy; lose_replies(method, n)
-    makes the next n replies of a method vanish with their connection, after the server has given them.
+    makes the next n replies of a method vanish with their connection, after the server has given them. What
+    alter(method, message) returns goes to the server in the place of a call's message, which has the same size.
     """
 
     def __init__(self, server_url):
@@ -60,6 +61,7 @@ class RecordingProxy:
         self._sockets = set()
         self._threads = []
         self.on_request = None
+        self.alter = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self._is_closing = False
@@ -158,9 +160,10 @@ class RecordingProxy:
                 with self._lock:
                     kept += data
                 for message, whole in messages.add(data):
-                    if not is_to_pass(message):
+                    passing = is_to_pass(message)
+                    if not passing:
                         return
-                    target.sendall(whole)
+                    target.sendall(whole if passing is True else whole[:-len(message)] + passing)
         except OSError:
             pass
         finally:
@@ -178,6 +181,8 @@ class RecordingProxy:
             with self._lock:
                 calls[message[:NUMBER_BYTES]] = header.method
                 self._requests.setdefault(header.method, []).append(header.request_id)
+            if self.alter:
+                return self.alter(header.method, message)
         return True
 
     def _is_to_pass(self, message, calls):

@@ -22,6 +22,7 @@ enum {
     TEXT_ROOM_NAME_MAX_BYTES = 64,
     TEXT_FILE_NAME_MAX_BYTES = 1024,     // a whole name with its slashes
     TEXT_FILE_COMPONENT_MAX_BYTES = 255, // NAME_MAX of the file systems that we write to
+    TEXT_SIZE_BYTES = 24,                // of text_format_size, with its NUL
 };
 
 // text_check_user_name, _room_name and _file_name say in `why` (may be NULL) what is wrong with the name: ERR_INVALID.
@@ -33,5 +34,11 @@ enum err text_check_file_name(const char *name, struct err_detail *why) ERR_CHEC
 // text_append_json_string appends text as a JSON string with its quotes (RFC 8259). Bytes that are not UTF-8 become
 // U+FFFD.
 enum err text_append_json_string(struct bytes *out, struct bytes_view text) ERR_CHECKED;
+
+// text_last_component is what follows the last slash of a path or name; all of it where there is none.
+const char *text_last_component(const char *path);
+
+// text_format_size writes a number of bytes as people read it: 1023 B, 1.0 KiB and so on.
+void text_format_size(double bytes, char out[TEXT_SIZE_BYTES]);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "cli/cli_size.h"
+#include "base/text.h"
 
 enum {
     MS_PER_S = 1000,
@@ -28,11 +28,11 @@ put(struct cli_text *text, bool is_json)
 static void
 add_source_line(struct cli_text *text, const struct fc_source_progress *source, uint64_t bytes_per_s)
 {
-    char bytes[CLI_SIZE_BYTES];
-    char speed[CLI_SIZE_BYTES];
+    char bytes[TEXT_SIZE_BYTES];
+    char speed[TEXT_SIZE_BYTES];
 
-    cli_size_format((double)source->bytes, bytes);
-    cli_size_format((double)bytes_per_s, speed);
+    text_format_size((double)source->bytes, bytes);
+    text_format_size((double)bytes_per_s, speed);
     cli_text_add(text, "%7" PRIu64 " segments %10s %10s/s  %-8s  ", source->segments, bytes, speed,
         fc_swarm_state_name(source->state));
     cli_text_add_printable(text, source->name);
@@ -96,9 +96,9 @@ static void
 tell(const struct fc_progress *state, const uint64_t *speeds, uint64_t total, bool is_json)
 {
     struct cli_text text = {0};
-    char done[CLI_SIZE_BYTES];
-    char all[CLI_SIZE_BYTES];
-    char speed[CLI_SIZE_BYTES];
+    char done[TEXT_SIZE_BYTES];
+    char all[TEXT_SIZE_BYTES];
+    char speed[TEXT_SIZE_BYTES];
 
     if (is_json) {
         cli_json_open(&text, NULL);
@@ -113,9 +113,9 @@ tell(const struct fc_progress *state, const uint64_t *speeds, uint64_t total, bo
         add_source_line(&text, &state->sources[i], speeds[i]);
         cli_text_add(&text, "\n");
     }
-    cli_size_format((double)state->done_bytes, done);
-    cli_size_format((double)state->total_bytes, all);
-    cli_size_format((double)total, speed);
+    text_format_size((double)state->done_bytes, done);
+    text_format_size((double)state->total_bytes, all);
+    text_format_size((double)total, speed);
     cli_text_add(&text, "%7" PRIu64 " segments %10s %10s/s  of %s", state->chunks_done, done, speed, all);
     if (total != 0) {
         cli_text_add(&text, ", %" PRIu64 " s left", (state->total_bytes - state->done_bytes) / total);
@@ -146,7 +146,7 @@ cli_givers_sum_up(const struct fc_progress *state, uint64_t elapsed_ms, bool is_
     uint64_t speeds[CLI_GIVERS_MAX] = {0};
     uint64_t total = 0;
     struct cli_text text = {0};
-    char wasted[CLI_SIZE_BYTES];
+    char wasted[TEXT_SIZE_BYTES];
 
     elapsed_ms = elapsed_ms == 0 ? 1 : elapsed_ms;
     for (unsigned i = 0; i < state->source_count && i < CLI_GIVERS_MAX; i++) {
@@ -174,7 +174,7 @@ cli_givers_sum_up(const struct fc_progress *state, uint64_t elapsed_ms, bool is_
         }
         cli_text_add(&text, "\n");
     }
-    cli_size_format((double)state->wasted_bytes, wasted);
+    text_format_size((double)state->wasted_bytes, wasted);
     cli_text_add(&text,
         "%7" PRIu64 " segments; %" PRIu64 " asked twice, %" PRIu64 " taken from slow servers, %s wasted\n",
         state->chunks_done, state->duplicates, state->stolen, wasted);

@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_output.h"
-#include "cli/cli_size.h"
 
 enum {
     DRAW_INTERVAL_MS = 50,
@@ -24,15 +24,15 @@ enum {
 };
 
 static void
-format_eta(uint64_t seconds, char out[CLI_SIZE_BYTES])
+format_eta(uint64_t seconds, char out[TEXT_SIZE_BYTES])
 {
     if (seconds > ETA_MAX_S) {
-        (void)snprintf(out, CLI_SIZE_BYTES, "--:--");
+        (void)snprintf(out, TEXT_SIZE_BYTES, "--:--");
     } else if (seconds >= 3600) {
-        (void)snprintf(out, CLI_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600, seconds / 60 % 60,
+        (void)snprintf(out, TEXT_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600, seconds / 60 % 60,
             seconds % 60);
     } else {
-        (void)snprintf(out, CLI_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
+        (void)snprintf(out, TEXT_SIZE_BYTES, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
     }
 }
 
@@ -73,13 +73,13 @@ format_numbers(const struct fc_progress *state, uint64_t elapsed_ms, char out[NU
     double speed = elapsed_ms > 0 ? (double)state->done_bytes * 1000 / (double)elapsed_ms : 0;
     double left_bytes = (double)state->total_bytes - (double)state->done_bytes;
     double left_s = speed > 0 ? left_bytes / speed : ETA_MAX_S + 1.0;
-    char done[CLI_SIZE_BYTES];
-    char total[CLI_SIZE_BYTES];
-    char per_second[CLI_SIZE_BYTES];
-    char eta[CLI_SIZE_BYTES];
-    cli_size_format((double)state->done_bytes, done);
-    cli_size_format((double)state->total_bytes, total);
-    cli_size_format(speed, per_second);
+    char done[TEXT_SIZE_BYTES];
+    char total[TEXT_SIZE_BYTES];
+    char per_second[TEXT_SIZE_BYTES];
+    char eta[TEXT_SIZE_BYTES];
+    text_format_size((double)state->done_bytes, done);
+    text_format_size((double)state->total_bytes, total);
+    text_format_size(speed, per_second);
     format_eta(left_s > ETA_MAX_S ? ETA_MAX_S + 1 : (uint64_t)left_s, eta);
     (void)snprintf(out, NUMBERS_TEXT_BYTES, "%s / %s  %9s/s  ETA %5s", done, total, per_second, eta);
 }

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "cli/cli_size.h"
+#include "base/text.h"
 
 enum {
     PERMILLE_PER_PERCENT = 10,
@@ -46,12 +46,12 @@ const char cli_source_head[] =
 void
 cli_source_line(const struct fc_source *source, char out[CLI_SOURCE_LINE_BYTES])
 {
-    char rate[CLI_SIZE_BYTES];
-    char sent[CLI_SIZE_BYTES];
-    char stored[CLI_SIZE_BYTES];
-    cli_size_format((double)source->sent_bytes_per_s, rate);
-    cli_size_format((double)source->sent_bytes, sent);
-    cli_size_format((double)source->stored_bytes, stored);
+    char rate[TEXT_SIZE_BYTES];
+    char sent[TEXT_SIZE_BYTES];
+    char stored[TEXT_SIZE_BYTES];
+    text_format_size((double)source->sent_bytes_per_s, rate);
+    text_format_size((double)source->sent_bytes, sent);
+    text_format_size((double)source->stored_bytes, stored);
     (void)snprintf(out, CLI_SOURCE_LINE_BYTES,
         "%-11s  %-6s %3" PRIu32 "%%  %5" PRIu32 "  %4" PRIu32 "  %8s/s  %10s  %8" PRIu64 "  %6" PRIu64 "  %10s  ",
         fc_source_state_name(source->state), fc_source_kind_name(source->kind),

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli/cli_command.h"
 #include "cli/cli_download.h"
 #include "cli/cli_interrupt.h"
@@ -14,14 +15,6 @@ enum {
     ROOM_BYTES = 66,      // a room, or "@USER"
     CONNECTIONS_MAX = 16, // the client's limit
 };
-
-// last_component is what fc_file_download names the file by itself.
-static const char *
-last_component(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    return slash != NULL ? slash + 1 : name;
-}
 
 // find_room tells whether a name is that of a file in an encrypted room, whose members alone know its name: ROOM/NAME.
 // Other names are the server's to find.
@@ -152,7 +145,7 @@ download(struct cli *cli, const char *path, struct fc_rate *rate, struct err_det
     struct fc_transfer_options transfer;
     struct fc_file file = {0};
     bool is_skipped = false;
-    cli_progress_begin(&progress, last_component(name), &transfer);
+    cli_progress_begin(&progress, text_last_component(name), &transfer);
     transfer.rate = rate;
     enum err code = cli_download_options(cli, &from, &progress, &transfer, why);
     if (code == ERR_OK && is_stdout) {
@@ -169,7 +162,7 @@ download(struct cli *cli, const char *path, struct fc_rate *rate, struct err_det
     }
     if (code == ERR_EXISTS) {
         return err_fail(why, code, "there is a file \"%s\" here already; -o PATH writes elsewhere, --force replaces it",
-            file.name[0] != '\0' ? last_component(file.name) : last_component(name));
+            file.name[0] != '\0' ? text_last_component(file.name) : text_last_component(name));
     }
     if (code != ERR_OK || is_stdout || is_skipped) {
         return code;
@@ -177,7 +170,7 @@ download(struct cli *cli, const char *path, struct fc_rate *rate, struct err_det
     if (cli_options_has(&cli->options, CLI_OPTION_JSON)) {
         return cli_file_print_json(&file, why);
     }
-    return cli_file_print_md5(&file, path != NULL ? path : last_component(file.name), why);
+    return cli_file_print_md5(&file, path != NULL ? path : text_last_component(file.name), why);
 }
 
 // refuse_terminal keeps files from driving a terminal.
@@ -249,7 +242,7 @@ run_cat(struct cli *cli, struct err_detail *why)
         struct cli_progress progress;
         struct fc_transfer_options transfer;
         struct fc_file file = {0};
-        cli_progress_begin(&progress, last_component(cli->arguments[i]), &transfer);
+        cli_progress_begin(&progress, text_last_component(cli->arguments[i]), &transfer);
         transfer.patience_s = FC_PATIENCE_ENDLESS;
         code = into_output(cli, cli->arguments[i], &transfer, &file, why);
         cli_progress_end(&progress);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/text.h"
 #include "cli/cli_command.h"
 #include "cli/cli_message.h"
 #include "client/fc_file.h"
@@ -15,13 +16,6 @@ enum {
     NAME_MAX_BYTES = 2048, // longer than any that the server takes
     ID_HEX_BYTES = 33,
 };
-
-static const char *
-last_component(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    return slash != NULL ? slash + 1 : name;
-}
 
 static enum err
 print_name(const char *room, const char *name, struct err_detail *why)
@@ -50,7 +44,7 @@ on_found(void *context, const struct fc_file *file)
 {
     struct finding *finding = context;
     if (fnmatch(finding->pattern, file->name, 0) != 0 &&
-        fnmatch(finding->pattern, last_component(file->name), 0) != 0) {
+        fnmatch(finding->pattern, text_last_component(file->name), 0) != 0) {
         return true;
     }
     finding->code =
@@ -96,7 +90,7 @@ run_mv(struct cli *cli, struct err_detail *why)
     char name[NAME_MAX_BYTES];
     struct fc_file file = {0};
     if (size > 0 && to[size - 1] == '/') {
-        if (snprintf(name, sizeof name, "%s%s", to, last_component(cli->arguments[0])) >= (int)sizeof name) {
+        if (snprintf(name, sizeof name, "%s%s", to, text_last_component(cli->arguments[0])) >= (int)sizeof name) {
             return err_fail(why, ERR_INVALID, "the name is too long");
         }
         to = name;

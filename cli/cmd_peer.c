@@ -3,11 +3,11 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/cli_background.h"
 #include "cli/cli_command.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_output.h"
-#include "cli/cli_size.h"
 #include "client/fc_peer.h"
 
 // --- start ----------------------------------------------------------------------------------------------------------
@@ -133,10 +133,10 @@ show_state(void *context, const struct fc_peer_state *state)
         cli_json_open_list(text, "shared");
         return;
     }
-    char sent[CLI_SIZE_BYTES];
-    char rate[CLI_SIZE_BYTES];
-    cli_size_format((double)state->sent_bytes, sent);
-    cli_size_format((double)state->sent_bytes_per_s, rate);
+    char sent[TEXT_SIZE_BYTES];
+    char rate[TEXT_SIZE_BYTES];
+    text_format_size((double)state->sent_bytes, sent);
+    text_format_size((double)state->sent_bytes_per_s, rate);
     cli_text_add(text, "%s ", state->is_announced ? "known to" : "not known to");
     cli_text_add_printable(text, state->server_url);
     cli_text_add(text, " as ");

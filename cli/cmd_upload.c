@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli/cli_command.h"
 #include "cli/cli_interrupt.h"
 #include "cli/cli_message.h"
@@ -78,12 +79,11 @@ cli_upload_send(struct cli *cli, const struct fc_upload *what, struct fc_rate *r
 static enum err
 plan_file(struct cli *cli, const struct fc_upload *what, struct err_detail *why)
 {
-    const char *slash = strrchr(what->path, '/');
     const char *name = what->name;
     struct stat status;
 
     if (name == NULL) {
-        name = slash != NULL ? slash + 1 : what->path;
+        name = text_last_component(what->path);
     }
     if (what->has_fd) {
         return cli_upload_print_plan(cli, name, 0, why);

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "cli/cli_output.h"
-#include "cli/cli_size.h"
 #include "cli/cli_source.h"
 
 enum {
@@ -26,7 +26,7 @@ static void
 draw_title(const struct top_view *view)
 {
     char title[TITLE_BYTES];
-    char rate[CLI_SIZE_BYTES];
+    char rate[TEXT_SIZE_BYTES];
     uint64_t bytes_per_s = 0;
     size_t up_count = 0;
     for (size_t i = 0; i < view->count; i++) {
@@ -34,7 +34,7 @@ draw_title(const struct top_view *view)
         up_count += is_up;
         bytes_per_s += is_up || view->sources[i].state == FC_SOURCE_DRAINING ? view->sources[i].sent_bytes_per_s : 0;
     }
-    cli_size_format((double)bytes_per_s, rate);
+    text_format_size((double)bytes_per_s, rate);
     (void)snprintf(title, sizeof title, "%s%s  %zu of %zu up, %s/s", view->server_url,
         view->is_connected ? "" : " (not connected)", up_count, view->count, rate);
     add_line(0, title);

@@ -6,12 +6,12 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "cli/tui_log.h"
 
 enum {
     INDENT = 8,          // of what follows the first row, so that no text can pretend to begin a message
     NARROW_COLUMNS = 24, // less is too little for text beside time and name
-    SIZE_TEXT_BYTES = 24,
 };
 
 // What a part may take; of a message that is longer the rest is in 'fc history'.
@@ -76,23 +76,10 @@ set_sender(enum err *code, struct tui_entry *entry, const char *sender)
 }
 
 static void
-format_size(uint64_t bytes, char out[SIZE_TEXT_BYTES])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double shown = (double)bytes;
-    size_t unit = 0;
-    while (shown >= 1023.5 && unit + 1 < sizeof units / sizeof units[0]) {
-        shown /= 1024;
-        unit++;
-    }
-    (void)snprintf(out, SIZE_TEXT_BYTES, unit == 0 ? "%.0f %s" : "%.1f %s", shown, units[unit]);
-}
-
-static void
 add_file(enum err *code, struct bytes *part, const struct fc_message *message)
 {
-    char size[SIZE_TEXT_BYTES];
-    format_size(message->file_size_bytes, size);
+    char size[TEXT_SIZE_BYTES];
+    text_format_size((double)message->file_size_bytes, size);
     add(code, part, "[file ");
     add_outside(code, part, message->file_name != NULL ? message->file_name : "", false);
     add(code, part, ", ");

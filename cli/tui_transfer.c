@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "client/fc_chat_file.h"
 
@@ -32,13 +33,6 @@ struct tui_transfer {
     char *path;
 };
 
-static const char *
-last_component(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 static void
 on_progress(void *context, const struct fc_progress *progress)
 {
@@ -46,7 +40,7 @@ on_progress(void *context, const struct fc_progress *progress)
     char text[TEXT_BYTES];
     uint64_t percent = progress->total_bytes == 0 ? 100 : progress->done_bytes * 100 / progress->total_bytes;
     (void)snprintf(text, sizeof text, "%s %.64s: %" PRIu64 "%%", transfer->is_upload ? "sending" : "fetching",
-        last_component(transfer->path), percent);
+        text_last_component(transfer->path), percent);
     tui_events_post(transfer->events, tui_event_new(TUI_EVENT_PROGRESS, NULL, text));
 }
 
@@ -71,7 +65,7 @@ download(struct tui_transfer *transfer, struct fc_chat *chat, const struct fc_tr
         code = fc_file_download(transfer->session, name, NULL, false, options, out, why);
     }
     if (code == ERR_EXISTS) {
-        return err_fail(why, code, "there is a file \"%s\" here already", last_component(transfer->path));
+        return err_fail(why, code, "there is a file \"%s\" here already", text_last_component(transfer->path));
     }
     return code;
 }
@@ -82,7 +76,7 @@ tell(struct tui_transfer *transfer, const struct fc_file *file, enum err code, c
 {
     char text[TEXT_BYTES];
     tui_events_post(transfer->events, tui_event_new(TUI_EVENT_PROGRESS, NULL, ""));
-    (void)snprintf(text, sizeof text, "%.128s is %s", last_component(file->name),
+    (void)snprintf(text, sizeof text, "%.128s is %s", text_last_component(file->name),
         transfer->is_upload ? "sent" : "in the current folder");
     struct tui_event *event = tui_event_new(TUI_EVENT_STATUS, NULL, code == ERR_OK ? text : err_message(why, code));
     if (event != NULL) {

@@ -22,13 +22,6 @@ enum {
     CHECK_BYTES = 1024 * 1024, // read at once while a sealed file is checked
 };
 
-static const char *
-last_component(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash == NULL ? path : slash + 1;
-}
-
 // announced is the newest announcement of a name.
 struct announced {
     const char *name;
@@ -257,7 +250,7 @@ enum err
 fc_chat_download(struct fc_chat *chat, const char *room, const char *name, const char *path, bool is_replacing,
     const struct fc_transfer_options *options, struct fc_file *out, struct err_detail *why)
 {
-    const char *own_name = last_component(name);
+    const char *own_name = text_last_component(name);
     struct output output = {.fd = -1, .path = path == NULL ? own_name : path};
     if (path == NULL && (own_name[0] == '.' || own_name[0] == '\0')) {
         return err_fail(why, ERR_INVALID, "\"%s\" would be a hidden file; say with -o where it is to go", own_name);

@@ -16,13 +16,6 @@
 
 #define ANNOUNCEMENT "fc announcement"
 
-static const char *
-last_component(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash == NULL ? path : slash + 1;
-}
-
 enum err
 fc_chat_find_room(struct fc_chat *chat, const char *room, struct fc_chat_place *out, struct err_detail *why)
 {
@@ -82,8 +75,8 @@ store_sealed(struct fc_chat *chat, const struct fc_chat_place *place, struct fc_
         bytes_to_hex(bytes_view_of(sealing->file_id, sizeof(sealing->file_id)), id);
         return fc_file_stat(chat->session, id, stored_out, why);
     }
-    enum err err = fc_file_upload(chat->session, sealing->path, last_component(sealing->path), place->id_text, options,
-        stored_out, why);
+    enum err err = fc_file_upload(chat->session, sealing->path, text_last_component(sealing->path), place->id_text,
+        options, stored_out, why);
     return err;
 }
 
@@ -188,7 +181,7 @@ fc_chat_upload(struct fc_chat *chat, const char *room, const char *path, const c
     if (err != ERR_OK) {
         return err;
     }
-    name = name == NULL ? last_component(path) : name;
+    name = name == NULL ? text_last_component(path) : name;
     if (!place.row.is_plain) {
         return upload_sealed(chat, &place, path, name, options, out, why);
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/text.h"
 #include "client/fc_part_priv.h"
 #include "client/fc_swarm_priv.h"
 #include "client/fc_transfer_priv.h"
@@ -132,23 +133,16 @@ fetch_segments(struct download *download, struct fc_part *part, int fd, struct e
     return fc_swarm_fetch(&job, why);
 }
 
-static const char *
-last_component(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    return slash != NULL ? slash + 1 : name;
-}
-
 // choose_path is where the file goes when the caller does not say: its last component, in the current folder. The name
 // comes from the server, and was perhaps chosen by somebody else in a room; so it must be the one that was asked for,
 // unless that was an id, and it must not be hidden: .bashrc is nothing to be written in passing.
 static enum err
 choose_path(const struct download *download, const char **path_out, struct err_detail *why)
 {
-    const char *name = last_component(download->file.name);
+    const char *name = text_last_component(download->file.name);
     uint8_t id[sizeof(download->file.id)];
 
-    if (strcmp(last_component(download->asked), name) != 0 &&
+    if (strcmp(text_last_component(download->asked), name) != 0 &&
         bytes_from_hex(download->asked, id, sizeof(id)) != ERR_OK) {
         return err_fail(why, ERR_PROTOCOL, "the server answered with another file than \"%s\"", download->asked);
     }

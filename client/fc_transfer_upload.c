@@ -558,8 +558,7 @@ fc_file_send(struct fc_session *session, const struct fc_upload *what, const str
     struct upload upload = {.what = what, .name = what->name, .source = {.fd = -1}, .note = {.fd = -1}};
 
     if (upload.name == NULL) {
-        const char *slash = strrchr(what->path, '/');
-        upload.name = slash != NULL ? slash + 1 : what->path;
+        upload.name = text_last_component(what->path);
     }
     if (what->request_id != NULL) {
         memcpy(upload.request_id, what->request_id, sizeof(upload.request_id));

@@ -244,6 +244,32 @@ test_bad_bytes_are_found_at_every_place(void **state)
     }
 }
 
+static void
+test_last_components(void **state)
+{
+    (void)state;
+    assert_string_equal(text_last_component("a"), "a");
+    assert_string_equal(text_last_component("a/b c"), "b c");
+    assert_string_equal(text_last_component("/a//b"), "b");
+    assert_string_equal(text_last_component("a/"), "");
+}
+
+static void
+test_sizes_for_people(void **state)
+{
+    static const struct {
+        double bytes;
+        const char *text;
+    } sizes[] = {{0, "0 B"}, {1023, "1023 B"}, {1023.6, "1.0 KiB"}, {1536, "1.5 KiB"}, {1048576, "1.0 MiB"},
+        {1e18, "888.2 PiB"}, {1e22, "8673.6 EiB"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        char text[TEXT_SIZE_BYTES];
+        text_format_size(sizes[i].bytes, text);
+        assert_string_equal(text, sizes[i].text);
+    }
+}
+
 int
 main(void)
 {
@@ -259,6 +285,8 @@ main(void)
         cmocka_unit_test(test_room_names),
         cmocka_unit_test(test_file_names),
         cmocka_unit_test(test_file_names_at_their_limits),
+        cmocka_unit_test(test_last_components),
+        cmocka_unit_test(test_sizes_for_people),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

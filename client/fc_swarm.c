@@ -16,7 +16,7 @@ enum {
     POLL_MS = 20, // between looks at sources, and for cancellation
     REPORT_US = 50 * 1000,
     MEASURE_US = 250 * 1000,
-    IN_FLIGHT_BYTES = 64 * 1024 * 1024,
+    IN_FLIGHT_BYTES = 32 * 1024 * 1024,
     LOOK_AHEAD_BYTES = 32 * 1024 * 1024, // in order: what is held in memory until its turn
     LOOK_AHEAD_LEAST = 4,                // segments, however large
     POOL_THREADS_LEAST = 2,

@@ -92,7 +92,7 @@ class FirstContact(UsersTestCase):
             response.entries.extend([entry][request.after_seq:])
             response.head_seq = 1
         dave.proxy.answers = {**self.showing(alice_id, chain), "GetLog": show_log}
-        self.assert_detected(dave, "whoever made this link is not in the room", "join", "-", "--no-follow",
+        self.assert_detected(dave, "whoever made this link has not made one in the room", "join", "-", "--no-follow",
                              stdin=link.encode())
         self.assertEqual(self.count_sent(dave, "Join"), 0)
         self.assertIn("GetLink", {name for name, _ in dave.proxy.sent})

@@ -155,7 +155,7 @@ follow_state(struct fc_swarm *swarm, unsigned number, const Fc__Tracker__V1__Sou
 {
     uint64_t now_us = fc_swarm_now_us();
 
-    switch (source->state) {
+    switch ((int)source->state) {
     case FC__TRACKER__V1__SOURCE_STATE__UP:
         fc_swarm_plan_woken(swarm->plan, number, now_us);
         break;
@@ -243,7 +243,7 @@ take_event(struct fc_swarm *swarm, const Fc__Tracker__V1__Event *event)
 {
     int number = -1;
 
-    switch (event->what_case) {
+    switch ((int)event->what_case) {
     case FC__TRACKER__V1__EVENT__WHAT_SOURCE:
         take_source(swarm, event->source);
         return ERR_OK;
